@@ -1,0 +1,48 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The views people read: names and columns are promises (docs/reference/sql.md).
+-- Dropped and made anew whenever a recording is created or migrated.
+
+CREATE VIEW recording AS
+SELECT version, command, start_utc AS start, duration_ns, host, kernel, machine, mode,
+       interval, policy, finished,
+       (SELECT pid FROM raw_process WHERE id = main_process) AS pid
+FROM raw_recording;
+
+CREATE VIEW process AS
+SELECT pid, ppid, exe, command, start_ns, end_ns, exit_kind, exit_code, allocator,
+       interval, unwinder, live_bytes, live_count, peak_bytes, peak_count, peak_ns,
+       foreign_free_count, truncated_stacks, verified, verify_differences, waits
+FROM raw_process;
+
+CREATE VIEW thread AS
+SELECT p.pid, t.tid, t.name, t.start_ns, t.end_ns
+FROM raw_thread t JOIN raw_process p ON p.id = t.process;
+
+CREATE VIEW module AS
+SELECT id, path, build_id FROM raw_module;
+
+CREATE VIEW frame AS
+SELECT s.id AS stack_id, j.key AS depth, f.function, f.file, f.line,
+       m.path AS module, f.offset, f.kind, f.inlined
+FROM raw_stack s, json_each(s.frames) j
+JOIN raw_frame f ON f.id = j.value
+LEFT JOIN raw_module m ON m.id = f.module;
+
+CREATE VIEW site AS
+SELECT p.pid, s.stack AS stack_id, s.alloc_count, s.alloc_bytes, s.free_count,
+       s.free_bytes, s.live_count, s.live_bytes, s.peak_bytes, s.temporary_count,
+       s.peak_count, s.temporary_bytes
+FROM raw_site s JOIN raw_process p ON p.id = s.process;
+
+CREATE VIEW live AS
+SELECT p.pid, l.address, l.size, l.weight, l.stack AS stack_id, l.tid, l.ts_ns
+FROM raw_live l JOIN raw_process p ON p.id = l.process;
+
+CREATE VIEW map_event AS
+SELECT m.ts_ns, p.pid, m.tid, m.op, m.address, m.size, m.old_address, m.old_size,
+       m.prot, m.flags, m.source, m.stack AS stack_id
+FROM raw_map m JOIN raw_process p ON p.id = m.process;
+
+CREATE VIEW loss AS
+SELECT l.ts_ns, p.pid, l.what, l.count, l.bytes
+FROM raw_loss l LEFT JOIN raw_process p ON p.id = l.process;

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The handshake, over a SOCK_SEQPACKET socket at the path in NEAP_SOCKET.
+ *
+ *   target  -> HELLO
+ *   neapd   -> WELCOME, with the descriptors of ctl and data if status is OK
+ *   target     maps both, closes the socket and the descriptors: nothing of ours
+ *              stays in its descriptor table. neapd learns of its end from a pidfd.
+ *
+ * neapd believes the kernel (SO_PEERCRED) about pid and uid, not the message.
+ * The target checks sizes and seals before it maps. Both have a second at most;
+ * a target that is not welcome goes on unrecorded.
+ */
+#ifndef NEAP_SCHEMA_WIRE_HELLO_H
+#define NEAP_SCHEMA_WIRE_HELLO_H
+
+#include <stdint.h>
+
+#include "schema/attr.h"
+
+#define NEAP_WIRE_VERSION     1u
+#define NEAP_HELLO_MAGIC      0x4f4c4c4548504e45ull
+#define NEAP_HELLO_TIMEOUT_MS 1000
+
+/* Environment of a target. */
+#define NEAP_ENV_SOCKET   "NEAP_SOCKET"   /* where to say HELLO */
+#define NEAP_ENV_FOLLOW   "NEAP_FOLLOW"   /* "0": children are not recorded */
+#define NEAP_ENV_UNWINDER "NEAP_UNWINDER" /* "libunwind": do not use our walker */
+#define NEAP_ENV_VERIFY   "NEAP_VERIFY" /* N: compare every N-th trace with libunwind */
+
+enum neap_hello_origin {
+    NEAP_ORIGIN_EXEC = 1, /* a new program image */
+    NEAP_ORIGIN_FORK,     /* a forked child that goes on with its parent's image */
+};
+
+struct neap_hello {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t origin; /* enum neap_hello_origin */
+    uint32_t tid;
+    uint32_t unwinder;  /* 1 = our walker, 2 = libunwind, 0 = none */
+    char allocator[32]; /* who serves malloc: "glibc", "jemalloc", "libfoo.so" ... */
+};
+NEAP_ASSERT_SIZE(struct neap_hello, 56);
+
+enum neap_policy {
+    NEAP_POLICY_BLOCK = 1,
+    NEAP_POLICY_DROP,
+};
+
+enum neap_welcome_status {
+    NEAP_WELCOME_OK = 1,
+    NEAP_WELCOME_VERSION, /* another release's libneap.so */
+    NEAP_WELCOME_REFUSED, /* foreign uid, no room, or the recording has ended */
+};
+
+struct neap_welcome {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t status;       /* enum neap_welcome_status */
+    uint32_t slot;         /* of ctl */
+    uint32_t policy;       /* enum neap_policy */
+    uint32_t lanes_filled; /* lanes whose pages exist already */
+    uint32_t reserved;
+};
+NEAP_ASSERT_SIZE(struct neap_welcome, 32);
+
+#endif
