@@ -10,6 +10,7 @@
 #define NEAP_BINDINGS_QUERY_QUERY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "schema/base/error.h"
@@ -18,7 +19,15 @@ struct neap_recording;
 
 struct neap_error *neap_recording_open(const char *path,
                                        struct neap_recording **ret) NEAP_MUST_CHECK;
+/* Takes NULL. */
 void neap_recording_close(struct neap_recording *recording);
+
+/*
+ * Have `check` called every few milliseconds while a question is being answered.
+ * When it returns true the question ends with CANCELLED. NULL: no more.
+ */
+void neap_recording_watch(struct neap_recording *recording, bool (*check)(void *data),
+                          void *data);
 
 enum neap_metric {
     NEAP_METRIC_LIVE,      /* still allocated at the end (of each process) */
@@ -27,12 +36,18 @@ enum neap_metric {
     NEAP_METRIC_TEMPORARY, /* freed before the thread's next allocation */
 };
 
+enum neap_recording_state {
+    NEAP_RECORDING_FINISHED, /* whole: every process had ended */
+    NEAP_RECORDING_RUNNING,  /* neapd still writes it */
+    NEAP_RECORDING_LOST,     /* neapd ended before its processes did */
+};
+
 /* What the rest of a report is about: the JSON's "recording" and "loss". */
 struct neap_summary {
     char *path;
     char *version;
     char *command; /* JSON array */
-    int64_t pid;   /* of CMD */
+    int64_t pid;   /* of CMD; 0 where CMD itself was never seen */
     char *start_utc;
     int64_t start_ns; /* of CMD's first image, since the recording's start */
     int64_t duration_ns;
@@ -42,16 +57,18 @@ struct neap_summary {
     char *exit_kind; /* exited, signaled, running, lost */
     int64_t exit_code;
     bool has_exit_code;
-    int64_t processes;
+    enum neap_recording_state state;
+    int64_t processes; /* different pids */
+    int64_t images;    /* programs run by them: a process that execs has two */
     int64_t loss_events, loss_bytes, loss_stacks;
 };
 
 struct neap_frame {
     const char *function; /* NULL where unknown */
-    const char *file;
-    const char *module;
-    int64_t line; /* 0 where unknown */
-    int64_t offset;
+    const char *file;     /* NULL where unknown */
+    const char *module;   /* NULL where no file is mapped */
+    int64_t line;         /* 0 where unknown */
+    int64_t offset;       /* in the module; where there is none, the address */
     bool python;
     bool inlined;
 };
@@ -62,15 +79,18 @@ struct neap_row {
     int64_t count; /* blocks for live and peak, calls otherwise */
     double ci95;
     uint32_t depth;
-    bool truncated;
-    const struct neap_frame *frames; /* innermost first */
+    bool truncated;                         /* outer frames are missing */
+    const struct neap_frame *const *frames; /* innermost first */
 };
 
 struct neap_report {
-    int64_t total_value,
-        total_count; /* over all stacks asked about, not the rows only */
+    enum neap_metric metric;
+    int64_t total_value, /* over all stacks asked about, not the rows only */
+        total_count;
     double total_ci95;
     int64_t suppressed_value, suppressed_count; /* leaks: not in total, not in rows */
+    int64_t stacks;            /* in the total; `count` of them are here */
+    int64_t processes, images; /* that the total covers, see neap_summary */
     uint32_t count;
     const struct neap_row *rows; /* by value, largest first, then by stack_id */
 };
@@ -78,9 +98,10 @@ struct neap_report {
 struct neap_report_query {
     enum neap_metric metric;
     int64_t limit; /* rows; < 0 = all */
-    int64_t pid;   /* < 0 = all processes */
+    int64_t pid;   /* with has_pid: of this process only */
     bool has_pid;
-    const char *suppressions; /* text of an LSan suppression file, or NULL */
+    bool builtin_suppressions; /* what the C and C++ runtimes keep on purpose */
+    const char *suppressions;  /* text of an LSan suppression file, or NULL */
 };
 
 struct neap_error *neap_recording_summary(struct neap_recording *recording,
@@ -90,11 +111,56 @@ void neap_summary_deinit(struct neap_summary *summary);
 struct neap_error *neap_recording_report(struct neap_recording *recording,
                                          const struct neap_report_query *query,
                                          struct neap_report **ret) NEAP_MUST_CHECK;
+/* Takes NULL. */
 void neap_report_destroy(struct neap_report *report);
+
+/*
+ * One line a row, "outermost;…;innermost value\n". Bytes that would end a frame or a
+ * line are written as \xHH; a function without a name is module+0xoffset.
+ * The caller frees `*ret`.
+ */
+struct neap_error *neap_report_collapsed(const struct neap_report *report, char **ret,
+                                         size_t *length) NEAP_MUST_CHECK;
 
 /* The word for a metric and back. */
 const char *neap_metric_name(enum neap_metric metric);
 struct neap_error *neap_metric_parse(const char *name,
                                      enum neap_metric *ret) NEAP_MUST_CHECK;
+
+enum neap_cell_type {
+    NEAP_CELL_NULL = 0,
+    NEAP_CELL_INTEGER,
+    NEAP_CELL_REAL,
+    NEAP_CELL_TEXT,
+    NEAP_CELL_BLOB,
+};
+
+struct neap_cell {
+    union {
+        int64_t integer;
+        double real;
+        const char *bytes; /* of text and blobs; a zero follows */
+    };
+    uint32_t length; /* of bytes */
+    enum neap_cell_type type;
+};
+
+struct neap_table {
+    uint32_t columns;
+    size_t rows;
+    const char *const *names; /* of the columns */
+};
+
+/*
+ * One statement that only reads, with `count` parameters. Errors: SQL, with what
+ * SQLite says about it; DAMAGED; CANCELLED.
+ */
+struct neap_error *neap_recording_sql(struct neap_recording *recording, const char *sql,
+                                      const struct neap_cell *parameters, size_t count,
+                                      struct neap_table **ret) NEAP_MUST_CHECK;
+/* The `table->columns` cells of a row. */
+const struct neap_cell *neap_table_row(const struct neap_table *table, size_t row);
+/* Takes NULL. */
+void neap_table_destroy(struct neap_table *table);
 
 #endif
