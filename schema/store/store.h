@@ -43,7 +43,10 @@ struct neap_error *neap_store_open(const char *path, sqlite3 **ret) NEAP_MUST_CH
  */
 void neap_store_close(sqlite3 *db);
 
-/* SQLite's last error on `db` as ours: "<what>: <message>", code STORE. */
+/*
+ * SQLite's last error on `db` as ours: "<what>: <message>". Code STORE, DAMAGED for
+ * a corrupt file, or NO_MEMORY. `db` NULL means that there was no memory for one.
+ */
 struct neap_error *neap_store_error(sqlite3 *db, const char *format, ...)
     NEAP_PRINTF(2, 3) NEAP_MUST_CHECK;
 
