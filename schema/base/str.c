@@ -20,17 +20,18 @@ void neap_str_deinit(struct neap_str *str)
 /* Room for `more` bytes and a NUL. */
 static bool reserve(struct neap_str *str, size_t more)
 {
-    size_t need = str->length + more + 1;
     size_t capacity = str->capacity ? str->capacity : 64;
-    char *data;
+    char *data = NULL;
 
     if (str->failed)
         return false;
-    if (need <= str->capacity)
+    if (more < str->capacity - str->length)
         return true;
-    while (capacity < need && capacity <= SIZE_MAX / 2)
-        capacity *= 2;
-    data = need > str->length && capacity >= need ? realloc(str->data, capacity) : NULL;
+    if (more <= SIZE_MAX / 4 - str->length) {
+        while (capacity - str->length <= more)
+            capacity *= 2;
+        data = realloc(str->data, capacity);
+    }
     if (!data) {
         str->failed = true;
         return false;

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+# One Makefile for the whole tree; everything made lies under build/.
+#
+#   make                      build; needs no network once the packages are there
+#   make SANITIZE=address,undefined …   the same under build/asan (thread: build/tsan)
+#   make V=1 …                show the commands
+#
+# Sources are found by wildcard: a new file needs no line here. A test in tests/unit or
+# a program in tests/targets that wants more than its own source names it in its head:
+#     /* Links: tests/unit/fake_symbolizer.c -Wl,--wrap=malloc */
+#     /* Links: tests/targets/libearly.c */       linked as build/targets/libearly.so
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SECONDEXPANSION:
+MAKEFLAGS += --no-builtin-rules
+
+B := build
+ifdef SANITIZE
+OUT := $(B)/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
+SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+OUT := $(B)
+endif
+Q := $(if $(V),,@)
+say = @printf '  %-5s %s\n' $(1) $(subst $(OUT)/,,$@)
+
+# ---- tools ----
+
+CLANG ?= clang
+CLANG_TIDY ?= clang-tidy
+PREFIX ?= /usr/local
+DESTDIR ?=
+# The Python that the extension is built for: the system's if it has headers.
+ifndef PYTHON
+PYTHON := $(shell for p in /usr/bin/python3 python3; do \
+    $$p -c 'import os, sysconfig; exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null && { command -v $$p; break; }; done)
+endif
+PYTHON_INCLUDE = $(eval PYTHON_INCLUDE := $$(shell $(PYTHON) -c \
+    'import sysconfig; print(sysconfig.get_path("include"))'))$(PYTHON_INCLUDE)
+VENV := $(B)/venv
+VERSION := $(shell sed -n 's/^.define NEAP_VERSION "\(.*\)"/\1/p' schema/base/version.h)
+
+# ---- flags ----
+
+WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wvla -Wundef -Wimplicit-fallthrough -Werror
+CWARNINGS := $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes
+OPT ?= -O2 -g
+BASIC := -std=gnu11 -D_GNU_SOURCE -I. $(CWARNINGS) $(OPT) -pthread -MMD -MP
+
+# Hosted code: daemon, query, schema. Position-independent, as the extension takes a
+# part of it.
+HOSTED := $(BASIC) -fPIC -fvisibility=hidden -fstack-protector-strong $(SANITIZER) \
+    $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) $(CFLAGS)
+# Code in the target, never sanitized: its TLS must be there without a call that may
+# allocate, gcc may not turn our malloc into a call of itself, and no stack protector
+# may abort the target from within.
+HOOK := $(BASIC) -fPIC -fvisibility=hidden -ftls-model=initial-exec \
+    $(addprefix -fno-builtin-,malloc calloc realloc free memalign posix_memalign \
+    aligned_alloc valloc pvalloc reallocarray strdup) -fno-stack-protector \
+    -fno-semantic-interposition -fasynchronous-unwind-tables $(CFLAGS)
+EXT = $(HOSTED) -DPy_LIMITED_API=0x030b0000 -isystem $(PYTHON_INCLUDE)
+# Programs whose allocations tests count: nothing may be folded, inlined or moved.
+TARGET := -D_GNU_SOURCE -I. -Wall -Wextra -Werror -Wno-unused-result -O1 -g \
+    -fno-builtin -fno-inline -fno-optimize-sibling-calls -pthread -MMD -MP
+
+HOSTED_LIBS := -lsqlite3 -ldw -lelf -lstdc++ -pthread
+EXT_LIBS := -lsqlite3
+
+# ---- sources ----
+
+schema_src := $(wildcard schema/base/*.c schema/store/*.c)
+wire_src := $(wildcard schema/wire/*.c)
+daemon_src := $(wildcard daemon/*.c daemon/*/*.c)
+query_src := $(wildcard bindings/query/*.c)
+hook_src := $(wildcard libhook/*.c libhook/*/*.c)
+ext_src := $(wildcard bindings/ext/*.c)
+python_src := $(shell find bindings/neaptide -type f ! -name '*.pyc' 2>/dev/null)
+unit_src := $(wildcard tests/unit/test_*.c)
+fuzz_src := $(wildcard tests/fuzz/fuzz_*.c)
+target_src := $(wildcard tests/targets/*.c tests/targets/*.cc)
+
+hosted = $(patsubst %.c,$(OUT)/obj/hosted/%.o,$(1))
+hook_o = $(patsubst %.c,$(OUT)/obj/hook/%.o,$(1))
+schema_obj := $(call hosted,$(schema_src)) $(OUT)/obj/gen/sql.o
+neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
+hook_obj := $(call hook_o,$(hook_src) $(wire_src))
+query_obj := $(call hosted,$(query_src))
+ext_obj := $(patsubst %.c,$(OUT)/obj/ext/%.o,$(ext_src))
+
+neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
+hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
+ext := $(if $(ext_src),$(OUT)/python/neaptide/_neap.abi3.so)
+package := $(if $(python_src),$(OUT)/python/.made)
+unit := $(unit_src:tests/unit/%.c=$(OUT)/tests/unit/%)
+fuzzers := $(fuzz_src:tests/fuzz/%.c=$(B)/fuzz/%)
+targets := $(patsubst tests/targets/%,$(B)/targets/%,$(addsuffix .so,$(basename \
+    $(filter tests/targets/lib%,$(target_src)))) $(basename \
+    $(filter-out tests/targets/lib%,$(target_src))))
+
+# What the heads of tests and targets ask for, as words "path=word".
+links := $(if $(unit_src)$(target_src),$(shell awk 'FNR < 20 && /Links:/ { \
+    sub(/.*Links: */, ""); sub(/ *\*\/.*/, ""); \
+    for (i = 1; i <= NF; i++) print FILENAME "=" $$i }' \
+    $(unit_src) $(target_src)))
+asked = $(patsubst $(1)=%,%,$(filter $(1)=%,$(links)))
+asked_obj = $(patsubst %.c,$(OUT)/obj/hosted/%.o,$(filter %.c,$(call asked,$(1))))
+asked_flags = $(filter-out %.c %.cc,$(call asked,$(1)))
+# A program in tests/targets asks for a library there by the library's source.
+asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
+    $(filter tests/targets/lib%,$(call asked,$(1)))))
+
+# ---- what people ask for ----
+
+.PHONY: all neapd hook ext package units targets fuzzers demo check test lint format \
+    tidy bench fuzz deps deps-check install clean help FORCE
+
+all: neapd hook ext package ## build neap, neapd, libneap.so and the Python package
+
+neapd: $(neapd) ## build build/bin/neapd alone
+hook: $(hook) ## build build/lib/libneap.so alone
+ext: $(ext) ## build the Python extension alone
+package: $(package) $(if $(package),$(OUT)/bin/neap)
+units: $(unit)
+targets: $(targets)
+fuzzers: $(fuzzers)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+# ---- objects ----
+
+# Changed flags rebuild: each zone's objects depend on a file that holds them.
+define remember
+$(OUT)/obj/$(1).flags: FORCE
+	@mkdir -p $$(@D)
+	@printf '%s\n' '$(subst ','\'',$(CC) $(2))' | cmp -s - $$@ || \
+	    printf '%s\n' '$(subst ','\'',$(CC) $(2))' >$$@
+endef
+$(eval $(call remember,hosted,$(HOSTED)))
+$(eval $(call remember,hook,$(HOOK)))
+
+$(OUT)/obj/hosted/%.o: %.c $(OUT)/obj/hosted.flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(HOSTED) -c $< -o $@
+
+$(OUT)/obj/hook/%.o: %.c $(OUT)/obj/hook.flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(HOOK) -c $< -o $@
+
+$(OUT)/obj/ext/%.o: %.c $(OUT)/obj/hosted.flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(EXT) -c $< -o $@
+
+$(B)/gen/sql.c: schema/store/embed_sql.py $(wildcard schema/sql/*.sql)
+	$(call say,GEN)
+	@mkdir -p $(@D)
+	$(Q)$(PYTHON) $< $@ $(filter %.sql,$^)
+
+$(OUT)/obj/gen/sql.o: $(B)/gen/sql.c $(OUT)/obj/hosted.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(HOSTED) -c $< -o $@
+
+# ---- programs and libraries ----
+
+$(OUT)/bin/neapd: $(neapd_obj)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZER) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
+
+$(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(LDFLAGS) $(hook_obj) -Wl,--version-script=libhook/libhook.map \
+	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
+	    -Wl,-z,nodelete -o $@
+
+$(OUT)/python/neaptide/_neap.abi3.so: $(ext_obj) $(query_obj) $(schema_obj)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(SANITIZER) $(LDFLAGS) $^ -Wl,-z,now -Wl,-z,relro $(EXT_LIBS) -o $@
+
+# The package is copied whole when a file of it is new, changed or gone.
+$(OUT)/python/.files: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(python_src) | cmp -s - $@ || printf '%s\n' $(python_src) >$@
+
+$(OUT)/python/.made: $(OUT)/python/.files $(python_src)
+	@mkdir -p $(@D)/neaptide
+	$(Q)find $(@D)/neaptide -mindepth 1 ! -name '_neap.abi3.so' -delete
+	$(Q)cp -R bindings/neaptide/. $(@D)/neaptide/
+	$(Q)find $(@D)/neaptide -name __pycache__ -prune -exec rm -rf {} +
+	@touch $@
+
+$(OUT)/bin/neap: Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' '#!/bin/sh' \
+	    '# Runs the package beside this file with the Python it was built for.' \
+	    'here=$$(dirname -- "$$(readlink -f -- "$$0")")' \
+	    "exec '$(PYTHON)' -I -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); \
+	from neaptide.cli import main; sys.exit(main())' \"\$$here/../python\" \"\$$@\"" >$@.new
+	@chmod 755 $@.new && mv $@.new $@
+
+# ---- tests ----
+
+$(OUT)/libhosted.a: $(filter-out %/daemon/main.o,$(neapd_obj)) $(query_obj)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(OUT)/tests/unit/%: $(OUT)/obj/hosted/tests/unit/%.o \
+    $$(call asked_obj,tests/unit/$$*.c) $(OUT)/libhosted.a
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZER) -rdynamic $(LDFLAGS) $^ $(call asked_flags,tests/unit/$*.c) \
+	    -lcmocka $(HOSTED_LIBS) -o $@
+
+$(B)/targets/lib%.so: tests/targets/lib%.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(TARGET) -MF $@.d -MT $@ -fPIC -shared $< -o $@ \
+	    $(call asked_flags,$<) -ldl
+
+$(B)/targets/lib%.so: tests/targets/lib%.cc
+	$(call say,CXX)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=gnu++17 $(TARGET) -MF $@.d -MT $@ -fPIC -shared $< -o $@ \
+	    $(call asked_flags,$<) -ldl
+
+$(B)/targets/%: tests/targets/%.c $$(call asked_lib,tests/targets/$$*.c)
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(TARGET) -MF $@.d -MT $@ $< -o $@ $(call asked_flags,$<) \
+	    $(call asked_lib,$<) -Wl,-rpath,'$$ORIGIN' -ldl -lm
+
+$(B)/targets/%: tests/targets/%.cc $$(call asked_lib,tests/targets/$$*.cc)
+	$(call say,CXX)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=gnu++17 $(TARGET) -MF $@.d -MT $@ $< -o $@ $(call asked_flags,$<) \
+	    $(call asked_lib,$<) -Wl,-rpath,'$$ORIGIN' -ldl -lm
+
+# Fuzzers hold the pure parts only: wire, base and the parsers of the daemon.
+fuzz_parts := $(wire_src) $(wildcard schema/base/*.c) $(filter-out daemon/main.c,$(daemon_src))
+$(B)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BASIC) -fsanitize=fuzzer-no-link,address,undefined -c $< -o $@
+
+$(B)/fuzz/libparts.a: $(fuzz_parts:%.c=$(B)/fuzz/obj/%.o) $(schema_src:%.c=$(B)/fuzz/obj/%.o) \
+    $(B)/fuzz/obj/$(B)/gen/sql.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/%.o $(B)/fuzz/libparts.a
+	$(call say,LD)
+	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	    $^ $(HOSTED_LIBS) -o $@
+
+# ---- the rest ----
+
+clean: ## remove build/
+	rm -rf $(B)
+
+FORCE:
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
