@@ -6,25 +6,24 @@
  * A name that holds ';', a line's end or another control character would be read as
  * something else, so those bytes, and the backslash that marks them, become \xHH.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "bindings/query/query.h"
-#include "schema/base/cleanup.h"
+#include "schema/base/str.h"
 
-static void put_name(FILE *out, const char *name)
+static void put_name(struct neap_str *out, const char *name)
 {
     for (; *name; name++) {
         unsigned char byte = (unsigned char)*name;
 
         if (byte < ' ' || byte == 0x7f || byte == ';' || byte == '\\')
-            fprintf(out, "\\x%02x", byte);
+            neap_str_format(out, "\\x%02x", byte);
         else
-            putc_unlocked(byte, out);
+            neap_str_char(out, *name);
     }
 }
 
-static void put_frame(FILE *out, const struct neap_frame *frame)
+static void put_frame(struct neap_str *out, const struct neap_frame *frame)
 {
     const char *slash;
 
@@ -35,41 +34,37 @@ static void put_frame(FILE *out, const struct neap_frame *frame)
     if (frame->module) {
         slash = strrchr(frame->module, '/');
         put_name(out, slash ? slash + 1 : frame->module);
-        putc_unlocked('+', out);
+        neap_str_char(out, '+');
     }
-    fprintf(out, "0x%llx", (unsigned long long)frame->offset);
+    neap_str_format(out, "0x%llx", (unsigned long long)frame->offset);
 }
 
-static void put_row(FILE *out, const struct neap_row *row)
+static void put_row(struct neap_str *out, const struct neap_row *row)
 {
-    if (row->depth == 0 || row->truncated)
-        fputs(row->depth ? "[truncated];" : "[no stack]", out);
+    if (row->depth == 0)
+        neap_str_text(out, "[no stack]");
+    else if (row->truncated)
+        neap_str_text(out, "[truncated];");
     for (uint32_t i = row->depth; i-- > 0;) {
         put_frame(out, row->frames[i]);
         if (i)
-            putc_unlocked(';', out);
+            neap_str_char(out, ';');
     }
-    fprintf(out, " %lld\n", (long long)row->value);
+    neap_str_format(out, " %lld\n", (long long)row->value);
 }
 
 struct neap_error *neap_report_collapsed(const struct neap_report *report, char **ret,
                                          size_t *length)
 {
-    neap_auto_free char *text = NULL;
-    neap_auto_fclose FILE *out = NULL;
-    size_t size = 0;
-    bool failed;
+    neap_auto_str struct neap_str out = {0};
+    struct neap_error *error;
+    size_t size;
 
-    out = open_memstream(&text, &size);
-    if (!out)
-        return NEAP_NO_MEMORY;
     for (uint32_t i = 0; i < report->count; i++)
-        put_row(out, &report->rows[i]);
-    failed = ferror(out);
-    /* Closing sets `text` and `size`; it fails for want of memory only. */
-    if (fclose(neap_take(out)) != 0 || failed)
-        return NEAP_NO_MEMORY;
-    *length = size;
-    *ret = neap_take(text);
-    return NULL;
+        put_row(&out, &report->rows[i]);
+    size = out.length;
+    error = neap_str_take(&out, ret);
+    if (!error)
+        *length = size;
+    return error;
 }

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * neaptide.Row: one stack of a report, with its numbers.
+ */
+#include "bindings/ext/py.h"
+
+struct row {
+    PyObject ob_base;
+    PyObject *report; /* keeps `row` alive */
+    const struct neap_row *row;
+};
+
+PyObject *neap_py_row_wrap(struct neap_py_state *state, PyObject *report,
+                           const struct neap_row *row)
+{
+    struct row *self = PyObject_New(struct row, state->row);
+
+    if (!self)
+        return NULL;
+    self->report = Py_NewRef(report);
+    self->row = row;
+    return (PyObject *)self;
+}
+
+static void dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    Py_DECREF(((struct row *)object)->report);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static const struct neap_row *row_of(PyObject *object)
+{
+    return ((struct row *)object)->row;
+}
+
+static PyObject *get_value(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(row_of(self)->value);
+}
+
+static PyObject *get_count(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(row_of(self)->count);
+}
+
+static PyObject *get_ci95(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyFloat_FromDouble(row_of(self)->ci95);
+}
+
+static PyObject *get_stack_id(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(row_of(self)->stack_id);
+}
+
+static PyObject *get_truncated(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(row_of(self)->truncated);
+}
+
+static PyObject *get_frames(PyObject *self, void *closure)
+{
+    const struct neap_row *row = row_of(self);
+    PyObject *frames = PyTuple_New(row->depth);
+
+    (void)closure;
+    for (uint32_t i = 0; frames && i < row->depth; i++) {
+        PyObject *frame = neap_py_frame_wrap(
+            neap_py_state_of(self), ((struct row *)self)->report, row->frames[i]);
+
+        if (!frame || PyTuple_SetItem(frames, i, frame) < 0)
+            Py_CLEAR(frames);
+    }
+    return frames;
+}
+
+static PyObject *repr(PyObject *self)
+{
+    const struct neap_row *row = row_of(self);
+    const char *function = row->depth ? row->frames[0]->function : NULL;
+    PyObject *name = neap_py_text(function ? function : "?");
+    PyObject *text;
+
+    if (!name)
+        return NULL;
+    text = PyUnicode_FromFormat("<Row %lld bytes, count %lld, allocated by %U>",
+                                (long long)row->value, (long long)row->count, name);
+    Py_DECREF(name);
+    return text;
+}
+
+static PyGetSetDef getters[] = {
+    {"value", get_value, NULL, NULL, NULL},
+    {"count", get_count, NULL, NULL, NULL},
+    {"ci95", get_ci95, NULL, NULL, NULL},
+    {"stack_id", get_stack_id, NULL, NULL, NULL},
+    {"truncated", get_truncated, NULL, NULL, NULL},
+    {"frames", get_frames, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+int neap_py_row_init(PyObject *module, struct neap_py_state *state)
+{
+    PyType_Slot slots[] = {
+        {Py_tp_dealloc, (void *)dealloc},
+        {Py_tp_repr, (void *)repr},
+        {Py_tp_getset, getters},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = "neaptide.Row",
+        .basicsize = sizeof(struct row),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+                 Py_TPFLAGS_IMMUTABLETYPE,
+        .slots = slots,
+    };
+
+    return neap_py_add_type(module, &spec, &state->row);
+}
