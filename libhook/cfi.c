@@ -1,0 +1,739 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything read here lies in a mapped module of this process, but a module may be
+ * odd (stripped, packed, hand-written), so each read is bounded by the module's end:
+ * a cursor that runs out yields zeros and is `bad` from then on.
+ */
+#include "libhook/cfi.h"
+
+#include <string.h>
+
+struct cursor {
+    const uint8_t *at;
+    const uint8_t *end;
+    bool bad;
+};
+
+static bool take(struct cursor *c, void *to, size_t bytes)
+{
+    if ((size_t)(c->end - c->at) < bytes) {
+        c->bad = true;
+        c->at = c->end;
+        __builtin_memset(to, 0, bytes);
+        return false;
+    }
+    __builtin_memcpy(to, c->at, bytes);
+    c->at += bytes;
+    return true;
+}
+
+static uint64_t take_unsigned(struct cursor *c, size_t bytes)
+{
+    uint64_t value = 0;
+
+    take(c, &value, bytes); /* little-endian machines only, like the formats */
+    return value;
+}
+
+static int64_t take_signed(struct cursor *c, size_t bytes)
+{
+    uint64_t value = take_unsigned(c, bytes);
+    unsigned shift = 64 - 8 * (unsigned)bytes;
+
+    return (int64_t)(value << shift) >> shift;
+}
+
+static uint64_t take_uleb(struct cursor *c)
+{
+    uint64_t value = 0;
+
+    for (unsigned shift = 0;; shift += 7) {
+        uint8_t byte = (uint8_t)take_unsigned(c, 1);
+
+        if (shift < 64)
+            value |= (uint64_t)(byte & 0x7f) << shift;
+        if (!(byte & 0x80) || c->bad)
+            return value;
+    }
+}
+
+static int64_t take_sleb(struct cursor *c)
+{
+    uint64_t value = 0;
+    unsigned shift = 0;
+    uint8_t byte;
+
+    do {
+        byte = (uint8_t)take_unsigned(c, 1);
+        if (shift < 64)
+            value |= (uint64_t)(byte & 0x7f) << shift;
+        shift += 7;
+    } while ((byte & 0x80) && !c->bad);
+    if (shift < 64 && (byte & 0x40))
+        value |= ~0ull << shift;
+    return (int64_t)value;
+}
+
+/* DW_EH_PE_*: format in the low four bits, what it is relative to in the next three. */
+enum {
+    PE_OMIT = 0xff,
+    PE_PCREL = 0x10,
+    PE_DATAREL = 0x30,
+    PE_INDIRECT = 0x80
+};
+
+static uint64_t take_encoded(struct cursor *c, uint8_t encoding, const uint8_t *datarel)
+{
+    uint64_t base = 0, value;
+
+    if ((encoding & 0x70) == PE_PCREL)
+        base = (uint64_t)(uintptr_t)c->at;
+    else if ((encoding & 0x70) == PE_DATAREL)
+        base = (uint64_t)(uintptr_t)datarel;
+    else if ((encoding & 0x70) != 0)
+        c->bad = true;
+    switch (encoding & 0x0f) {
+    case 0x00: /* absptr */
+    case 0x04: /* udata8 */
+    case 0x0c: /* sdata8 */
+        value = take_unsigned(c, 8);
+        break;
+    case 0x01:
+        value = take_uleb(c);
+        break;
+    case 0x02:
+        value = take_unsigned(c, 2);
+        break;
+    case 0x03:
+        value = take_unsigned(c, 4);
+        break;
+    case 0x09:
+        value = (uint64_t)take_sleb(c);
+        break;
+    case 0x0a:
+        value = (uint64_t)take_signed(c, 2);
+        break;
+    case 0x0b:
+        value = (uint64_t)take_signed(c, 4);
+        break;
+    default:
+        c->bad = true;
+        return 0;
+    }
+    return value ? value + base : 0;
+}
+
+/* What a CIE gives to its FDEs. */
+struct cie {
+    uint64_t code_align;
+    int64_t data_align;
+    uint8_t pointer_encoding;
+    bool augmented; /* FDEs carry augmentation data */
+    bool signal;
+    struct cursor initial;
+};
+
+/* A CIE or FDE at `at`: its body, behind the length word. */
+static bool entry(const struct neap_cfi_module *module, const uint8_t *at,
+                  struct cursor *ret)
+{
+    struct cursor c = {at, module->end, at < module->start || at >= module->end};
+    uint64_t length = c.bad ? 0 : take_unsigned(&c, 4);
+
+    if (length == 0xffffffffu)
+        length = take_unsigned(&c, 8);
+    if (c.bad || length == 0 || length > (uint64_t)(c.end - c.at))
+        return false;
+    *ret = (struct cursor){c.at, c.at + length, false};
+    return true;
+}
+
+static bool parse_augmentation(struct cursor *c, const char *letters, struct cie *ret)
+{
+    uint64_t length = take_uleb(c);
+    struct cursor data = {c->at, c->at + length, false};
+
+    if (c->bad || length > (uint64_t)(c->end - c->at))
+        return false;
+    c->at += length;
+    for (; *letters; letters++) {
+        if (*letters == 'R') {
+            ret->pointer_encoding = (uint8_t)take_unsigned(&data, 1);
+        } else if (*letters == 'P') {
+            uint8_t encoding = (uint8_t)take_unsigned(&data, 1);
+
+            take_encoded(&data, (uint8_t)(encoding & ~PE_INDIRECT), NULL);
+        } else if (*letters == 'L') {
+            take_unsigned(&data, 1);
+        } else if (*letters == 'S') {
+            ret->signal = true;
+        } else if (*letters != 'B') {
+            return false;
+        }
+    }
+    return !data.bad;
+}
+
+static bool parse_cie(const struct neap_cfi_module *module, const uint8_t *at,
+                      struct cie *ret)
+{
+    struct cursor c;
+    const char *letters;
+    uint8_t version;
+
+    if (!entry(module, at, &c) || take_unsigned(&c, 4) != 0)
+        return false;
+    version = (uint8_t)take_unsigned(&c, 1);
+    letters = (const char *)c.at;
+    while (take_unsigned(&c, 1) != 0 && !c.bad)
+        ;
+    *ret = (struct cie){0};
+    ret->code_align = take_uleb(&c);
+    ret->data_align = take_sleb(&c);
+    if (version == 1)
+        take_unsigned(&c, 1);
+    else
+        take_uleb(&c);
+    if (c.bad || (version != 1 && version != 3))
+        return false;
+    if (letters[0] == 'z') {
+        ret->augmented = true;
+        if (!parse_augmentation(&c, letters + 1, ret))
+            return false;
+    } else if (letters[0] != '\0') {
+        return false;
+    }
+    ret->initial = c;
+    return true;
+}
+
+/* Running a table of instructions up to `pc`. */
+struct program {
+    const struct neap_cfi_module *module;
+    const struct cie *cie;
+    const struct neap_cfi_row *initial; /* NULL while the CIE's own run */
+    uint64_t pc;
+    uint64_t location;
+};
+
+#define REMEMBERED 4 /* DW_CFA_remember_state nests once in what compilers write */
+
+static void set_rule(struct neap_cfi_row *row, uint64_t reg,
+                     enum neap_cfi_rule_kind kind, int64_t value)
+{
+    if (reg < NEAP_REGS)
+        row->reg[reg] = (struct neap_cfi_rule){kind, (int32_t)value};
+}
+
+static void restore(const struct program *p, struct neap_cfi_row *row, uint64_t reg)
+{
+    if (reg < NEAP_REGS && p->initial)
+        row->reg[reg] = p->initial->reg[reg];
+}
+
+/* An expression is kept as the place of its length, from the header. */
+static int64_t take_expression(const struct program *p, struct cursor *c)
+{
+    int64_t place = c->at - p->module->hdr;
+    uint64_t length = take_uleb(c);
+
+    if (length > (uint64_t)(c->end - c->at))
+        c->bad = true;
+    else
+        c->at += length;
+    if (place != (int32_t)place)
+        c->bad = true;
+    return place;
+}
+
+enum {
+    CFA_SET_LOC = 0x01,
+    CFA_ADVANCE1,
+    CFA_ADVANCE2,
+    CFA_ADVANCE4,
+    CFA_OFFSET_EXTENDED,
+    CFA_RESTORE_EXTENDED,
+    CFA_UNDEFINED,
+    CFA_SAME_VALUE,
+    CFA_REGISTER,
+    CFA_REMEMBER,
+    CFA_RESTORE_STATE,
+    CFA_DEF_CFA,
+    CFA_DEF_CFA_REGISTER,
+    CFA_DEF_CFA_OFFSET,
+    CFA_DEF_CFA_EXPRESSION,
+    CFA_EXPRESSION,
+    CFA_OFFSET_EXTENDED_SF,
+    CFA_DEF_CFA_SF,
+    CFA_DEF_CFA_OFFSET_SF,
+    CFA_VAL_OFFSET,
+    CFA_VAL_OFFSET_SF,
+    CFA_VAL_EXPRESSION,
+    CFA_GNU_ARGS_SIZE = 0x2e,
+};
+
+/* Instructions that change one register's rule. False: not one of these. */
+static bool run_register(const struct program *p, struct cursor *c, uint8_t op,
+                         struct neap_cfi_row *row)
+{
+    int64_t align = p->cie->data_align;
+    uint64_t reg;
+
+    switch (op) {
+    case CFA_OFFSET_EXTENDED:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_OFFSET, (int64_t)take_uleb(c) * align);
+        return true;
+    case CFA_OFFSET_EXTENDED_SF:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_OFFSET, take_sleb(c) * align);
+        return true;
+    case CFA_VAL_OFFSET:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, (int64_t)take_uleb(c) * align);
+        return true;
+    case CFA_VAL_OFFSET_SF:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, take_sleb(c) * align);
+        return true;
+    case CFA_RESTORE_EXTENDED:
+        restore(p, row, take_uleb(c));
+        return true;
+    case CFA_UNDEFINED:
+        set_rule(row, take_uleb(c), NEAP_CFI_UNDEFINED, 0);
+        return true;
+    case CFA_SAME_VALUE:
+        set_rule(row, take_uleb(c), NEAP_CFI_SAME, 0);
+        return true;
+    case CFA_REGISTER:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_REGISTER, (int64_t)take_uleb(c));
+        return true;
+    case CFA_EXPRESSION:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_EXPR, take_expression(p, c));
+        return true;
+    case CFA_VAL_EXPRESSION:
+        reg = take_uleb(c);
+        set_rule(row, reg, NEAP_CFI_VAL_EXPR, take_expression(p, c));
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Instructions that say where the CFA is. False: not one of these. */
+static bool run_cfa(const struct program *p, struct cursor *c, uint8_t op,
+                    struct neap_cfi_row *row)
+{
+    switch (op) {
+    case CFA_DEF_CFA:
+        row->cfa_reg = (uint32_t)take_uleb(c);
+        row->cfa_value = (int32_t)take_uleb(c);
+        return true;
+    case CFA_DEF_CFA_SF:
+        row->cfa_reg = (uint32_t)take_uleb(c);
+        row->cfa_value = (int32_t)(take_sleb(c) * p->cie->data_align);
+        return true;
+    case CFA_DEF_CFA_REGISTER:
+        row->cfa_reg = (uint32_t)take_uleb(c);
+        return true;
+    case CFA_DEF_CFA_OFFSET:
+        row->cfa_value = (int32_t)take_uleb(c);
+        return true;
+    case CFA_DEF_CFA_OFFSET_SF:
+        row->cfa_value = (int32_t)(take_sleb(c) * p->cie->data_align);
+        return true;
+    case CFA_DEF_CFA_EXPRESSION:
+        row->cfa_reg = NEAP_CFI_CFA_EXPR;
+        row->cfa_value = (int32_t)take_expression(p, c);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Instructions that move the location. False: not one of these. */
+static bool run_advance(struct program *p, struct cursor *c, uint8_t op)
+{
+    switch (op) {
+    case CFA_SET_LOC:
+        p->location = take_encoded(c, p->cie->pointer_encoding, p->module->hdr);
+        return true;
+    case CFA_ADVANCE1:
+        p->location += take_unsigned(c, 1) * p->cie->code_align;
+        return true;
+    case CFA_ADVANCE2:
+        p->location += take_unsigned(c, 2) * p->cie->code_align;
+        return true;
+    case CFA_ADVANCE4:
+        p->location += take_unsigned(c, 4) * p->cie->code_align;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool run(struct program *p, struct cursor c, struct neap_cfi_row *row)
+{
+    struct neap_cfi_row saved[REMEMBERED];
+    unsigned depth = 0;
+
+    while (c.at < c.end && !c.bad) {
+        uint8_t op = (uint8_t)take_unsigned(&c, 1);
+        uint8_t low = op & 0x3f;
+
+        if ((op & 0xc0) == 0x40) {
+            p->location += low * p->cie->code_align;
+        } else if ((op & 0xc0) == 0x80) {
+            set_rule(row, low, NEAP_CFI_OFFSET,
+                     (int64_t)take_uleb(&c) * p->cie->data_align);
+        } else if ((op & 0xc0) == 0xc0) {
+            restore(p, row, low);
+        } else if (op == CFA_REMEMBER) {
+            if (depth == REMEMBERED)
+                return false;
+            saved[depth++] = *row;
+        } else if (op == CFA_RESTORE_STATE) {
+            if (depth == 0)
+                return false;
+            *row = saved[--depth];
+        } else if (op == CFA_GNU_ARGS_SIZE) {
+            take_uleb(&c);
+        } else if (op != 0 && !run_advance(p, &c, op) && !run_cfa(p, &c, op, row) &&
+                   !run_register(p, &c, op, row)) {
+            return false;
+        }
+        if (p->location > p->pc)
+            return !c.bad;
+    }
+    return !c.bad;
+}
+
+/* The FDE whose range starts at or before `pc`, by the sorted table of the header. */
+static const uint8_t *search(const struct neap_cfi_module *module, uint64_t pc)
+{
+    const uint8_t *hdr = module->hdr;
+    struct cursor c = {hdr, module->end, hdr < module->start || hdr >= module->end};
+    uint8_t version, ptr_encoding, count_encoding, table_encoding;
+    int64_t relative = (int64_t)(pc - (uint64_t)(uintptr_t)hdr);
+    uint64_t count, low = 0, high;
+
+    if (c.bad)
+        return NULL;
+    version = (uint8_t)take_unsigned(&c, 1);
+    ptr_encoding = (uint8_t)take_unsigned(&c, 1);
+    count_encoding = (uint8_t)take_unsigned(&c, 1);
+    table_encoding = (uint8_t)take_unsigned(&c, 1);
+    /* 0x3b: what every linker writes (DATAREL | SDATA4) */
+    if (version != 1 || table_encoding != 0x3b)
+        return NULL;
+    take_encoded(&c, ptr_encoding, hdr);
+    count = take_encoded(&c, count_encoding, hdr);
+    if (c.bad || count > (uint64_t)(c.end - c.at) / 8)
+        return NULL;
+    for (high = count; low < high;) {
+        uint64_t middle = (low + high) / 2;
+        int32_t start;
+
+        __builtin_memcpy(&start, c.at + 8 * middle, 4);
+        if (relative < start)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (low == 0)
+        return NULL;
+    int32_t place;
+
+    __builtin_memcpy(&place, c.at + 8 * (low - 1) + 4, 4);
+    return hdr + place;
+}
+
+enum neap_cfi_found neap_cfi_find(const struct neap_cfi_module *module, uint64_t pc,
+                                  struct neap_cfi_row *ret, bool *ret_signal)
+{
+    const uint8_t *fde = search(module, pc);
+    struct neap_cfi_row row = {0}, initial;
+    struct cie cie;
+    struct cursor c;
+    uint64_t start, range;
+    uint32_t to_cie;
+
+    if (!fde)
+        return NEAP_CFI_NONE;
+    if (!entry(module, fde, &c))
+        return NEAP_CFI_BAD;
+    to_cie = (uint32_t)take_unsigned(&c, 4);
+    if (to_cie == 0 || !parse_cie(module, c.at - 4 - to_cie, &cie))
+        return NEAP_CFI_BAD;
+    start = take_encoded(&c, cie.pointer_encoding, module->hdr);
+    range = take_encoded(&c, cie.pointer_encoding & 0x0f, NULL);
+    if (c.bad)
+        return NEAP_CFI_BAD;
+    if (pc - start >= range)
+        return NEAP_CFI_NONE;
+    if (cie.augmented) {
+        uint64_t length = take_uleb(&c);
+
+        if (c.bad || length > (uint64_t)(c.end - c.at))
+            return NEAP_CFI_BAD;
+        c.at += length;
+    }
+    struct program program = {module, &cie, NULL, ~0ull, 0};
+
+    if (!run(&program, cie.initial, &row))
+        return NEAP_CFI_BAD;
+    initial = row;
+    program = (struct program){module, &cie, &initial, pc, start};
+    if (!run(&program, c, &row))
+        return NEAP_CFI_BAD;
+    *ret = row;
+    *ret_signal = cie.signal;
+    return NEAP_CFI_OK;
+}
+
+/* ---- expressions ---- */
+
+struct machine {
+    uint64_t stack[16];
+    unsigned depth;
+    const struct neap_cfi_regs *regs;
+    neap_cfi_peek *peek;
+    void *context;
+    bool bad;
+};
+
+static void push(struct machine *m, uint64_t value)
+{
+    if (m->depth == NEAP_ARRAY_LEN(m->stack))
+        m->bad = true;
+    else
+        m->stack[m->depth++] = value;
+}
+
+static uint64_t pop(struct machine *m)
+{
+    if (m->depth == 0) {
+        m->bad = true;
+        return 0;
+    }
+    return m->stack[--m->depth];
+}
+
+static void push_reg(struct machine *m, uint64_t reg, int64_t offset)
+{
+    if (reg >= NEAP_REGS || !(m->regs->known >> reg & 1))
+        m->bad = true;
+    else
+        push(m, m->regs->value[reg] + (uint64_t)offset);
+}
+
+static void load(struct machine *m, size_t bytes)
+{
+    uint64_t value = 0;
+
+    if (bytes == 0 || bytes > 8 || !m->peek(m->context, pop(m), &value))
+        m->bad = true;
+    else
+        push(m, bytes == 8 ? value : value & ((1ull << 8 * bytes) - 1));
+}
+
+/* DW_OP_*: constants and stack shuffling. False: not one of these. */
+static bool eval_constant(struct machine *m, struct cursor *c, uint8_t op)
+{
+    switch (op) {
+    case 0x03: /* addr */
+    case 0x0e: /* const8u */
+    case 0x0f: /* const8s */
+        push(m, take_unsigned(c, 8));
+        return true;
+    case 0x08:
+        push(m, take_unsigned(c, 1));
+        return true;
+    case 0x09:
+        push(m, (uint64_t)take_signed(c, 1));
+        return true;
+    case 0x0a:
+        push(m, take_unsigned(c, 2));
+        return true;
+    case 0x0b:
+        push(m, (uint64_t)take_signed(c, 2));
+        return true;
+    case 0x0c:
+        push(m, take_unsigned(c, 4));
+        return true;
+    case 0x0d:
+        push(m, (uint64_t)take_signed(c, 4));
+        return true;
+    case 0x10:
+        push(m, take_uleb(c));
+        return true;
+    case 0x11:
+        push(m, (uint64_t)take_sleb(c));
+        return true;
+    case 0x12: /* dup */
+        push(m, m->depth ? m->stack[m->depth - 1] : pop(m));
+        return true;
+    case 0x13: /* drop */
+        pop(m);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* DW_OP_*: arithmetic on the two topmost. False: not one of these. */
+static bool eval_binary(struct machine *m, uint8_t op)
+{
+    static const uint8_t binary[] = {0x1a, 0x1c, 0x1e, 0x21, 0x22, 0x24, 0x25, 0x26,
+                                     0x27, 0x29, 0x2a, 0x2b, 0x2c, 0x2d, 0x2e};
+    uint64_t right, left;
+
+    if (!memchr(binary, op, sizeof(binary)))
+        return false;
+    right = pop(m);
+    left = pop(m);
+    switch (op) {
+    case 0x1a:
+        push(m, left & right);
+        break;
+    case 0x1c:
+        push(m, left - right);
+        break;
+    case 0x1e:
+        push(m, left * right);
+        break;
+    case 0x21:
+        push(m, left | right);
+        break;
+    case 0x22:
+        push(m, left + right);
+        break;
+    case 0x24:
+        push(m, right < 64 ? left << right : 0);
+        break;
+    case 0x25:
+        push(m, right < 64 ? left >> right : 0);
+        break;
+    case 0x26:
+        push(m, (uint64_t)((int64_t)left >> (right < 64 ? right : 63)));
+        break;
+    case 0x27:
+        push(m, left ^ right);
+        break;
+    case 0x29:
+        push(m, left == right);
+        break;
+    case 0x2a:
+        push(m, (int64_t)left >= (int64_t)right);
+        break;
+    case 0x2b:
+        push(m, (int64_t)left > (int64_t)right);
+        break;
+    case 0x2c:
+        push(m, (int64_t)left <= (int64_t)right);
+        break;
+    case 0x2d:
+        push(m, (int64_t)left < (int64_t)right);
+        break;
+    default:
+        push(m, left != right);
+    }
+    return true;
+}
+
+/* `place`: of the expression's length, from the header. `first`: pushed before. */
+static bool evaluate(const struct neap_cfi_module *module, int32_t place,
+                     struct machine *m, uint64_t *ret)
+{
+    struct cursor c = {module->hdr + place, module->end, false};
+    uint64_t length = take_uleb(&c);
+
+    c.end = c.at + length;
+    while (c.at < c.end && !c.bad && !m->bad) {
+        uint8_t op = (uint8_t)take_unsigned(&c, 1);
+
+        if (op >= 0x30 && op <= 0x4f) /* lit0..31 */
+            push(m, op - 0x30u);
+        else if (op >= 0x70 && op <= 0x8f) /* breg0..31 */
+            push_reg(m, op - 0x70u, take_sleb(&c));
+        else if (op == 0x06) /* deref */
+            load(m, 8);
+        else if (op == 0x94) /* deref_size */
+            load(m, take_unsigned(&c, 1));
+        else if (op == 0x23) /* plus_uconst */
+            push(m, pop(m) + take_uleb(&c));
+        else if (op != 0x96 && !eval_constant(m, &c, op) && !eval_binary(m, op))
+            return false;
+    }
+    *ret = pop(m);
+    return !c.bad && !m->bad;
+}
+
+bool neap_cfi_apply(const struct neap_cfi_module *module,
+                    const struct neap_cfi_row *row, neap_cfi_peek *peek, void *context,
+                    struct neap_cfi_regs *regs, bool *ret_end)
+{
+    struct neap_cfi_regs out = *regs;
+    uint64_t cfa, value;
+
+    *ret_end = row->reg[NEAP_REG_RA].kind == NEAP_CFI_UNDEFINED;
+    if (*ret_end)
+        return true;
+    if (row->cfa_reg == NEAP_CFI_CFA_EXPR) {
+        struct machine m = {.regs = regs, .peek = peek, .context = context};
+
+        if (!evaluate(module, row->cfa_value, &m, &cfa))
+            return false;
+    } else {
+        if (row->cfa_reg >= NEAP_REGS || !(regs->known >> row->cfa_reg & 1))
+            return false;
+        cfa = regs->value[row->cfa_reg] + (uint64_t)(int64_t)row->cfa_value;
+    }
+    /* The caller's stack pointer is the CFA unless a rule says otherwise. */
+    out.value[NEAP_REG_RSP] = cfa;
+    out.known = (out.known | 1u << NEAP_REG_RSP) & ~(1u << NEAP_REG_RA);
+    for (unsigned i = 0; i < NEAP_REGS; i++) {
+        const struct neap_cfi_rule *rule = &row->reg[i];
+        struct machine m = {.regs = regs, .peek = peek, .context = context};
+        uint64_t address = cfa + (uint64_t)(int64_t)rule->value;
+        bool found = true;
+
+        switch (rule->kind) {
+        case NEAP_CFI_SAME:
+            continue;
+        case NEAP_CFI_OFFSET:
+            found = peek(context, address, &value);
+            break;
+        case NEAP_CFI_VAL_OFFSET:
+            value = address;
+            break;
+        case NEAP_CFI_REGISTER:
+            found =
+                (uint32_t)rule->value < NEAP_REGS && (regs->known >> rule->value & 1);
+            value = found ? regs->value[rule->value] : 0;
+            break;
+        case NEAP_CFI_EXPR:
+            push(&m, cfa);
+            found = evaluate(module, rule->value, &m, &value) &&
+                    peek(context, value, &value);
+            break;
+        case NEAP_CFI_VAL_EXPR:
+            push(&m, cfa);
+            found = evaluate(module, rule->value, &m, &value);
+            break;
+        default:
+            found = false;
+        }
+        out.known &= ~(1u << i);
+        if (found) {
+            out.value[i] = value;
+            out.known |= 1u << i;
+        }
+    }
+    if (!(out.known >> NEAP_REG_RA & 1) || !(out.known >> NEAP_REG_RSP & 1))
+        return false;
+    *regs = out;
+    return true;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records out of this thread, into its lane.
+ *
+ * Each call leaves errno alone, takes no lock, allocates nothing of the program's,
+ * and needs some hundred bytes of stack: frames are unwound straight into the lane,
+ * behind its head, where they become a STACK record if nobody has sent them yet.
+ *
+ * Callers have set tls->busy to NEAP_RECORDING. A record that cannot be written is
+ * counted in the lane and forgotten; under the `block` policy its thread first waits,
+ * as long as the collector gives signs of life.
+ */
+#ifndef NEAP_LIBHOOK_EMIT_H
+#define NEAP_LIBHOOK_EMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libhook/guard.h"
+#include "schema/wire/event.h"
+
+/* ALLOC or REALLOC_ALLOC, after the real call. */
+void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
+                     const struct neap_context *caller, const void *block, size_t size);
+
+/* FREE or REALLOC_FREE before the real call, REALLOC_FAIL after it. False: lost. */
+bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind, const void *block);
+
+struct neap_emit_map {
+    enum neap_map_op op;
+    uint32_t prot, flags;
+    int32_t fd;
+    uint64_t address, size, old_address, old_size;
+};
+void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
+                   const struct neap_emit_map *map);
+
+struct neap_emit_module {
+    uint64_t bias, start, end;
+    uint32_t generation;
+    uint32_t build_id_len, path_len;
+    uint8_t build_id[NEAP_BUILD_ID_MAX];
+    const char *path;
+};
+void neap_emit_module(struct neap_tls *tls, const struct neap_emit_module *module);
+
+/* The status the process says it ends with. */
+void neap_emit_exit(struct neap_tls *tls, int status);
+
+/* The thread ends: give its lane back. */
+void neap_emit_thread_end(struct neap_tls *tls);
+
+/* An allocation in a signal handler that interrupted us: cannot be written. */
+void neap_emit_nested(struct neap_tls *tls);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec, posix_spawn, _exit: so that children are followed even when the program gives
+ * them an environment of its own making, and so that an exit status is known.
+ *
+ * The given environment is passed on untouched if it leads to us already. If not, a
+ * copy of its vector with LD_PRELOAD and NEAP_SOCKET put in is made on the stack: a
+ * vfork child must not allocate.
+ */
+#include <alloca.h>
+#include <errno.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libhook/emit.h"
+#include "libhook/guard.h"
+#include "libhook/life.h"
+#include "libhook/real.h"
+#include "libhook/sys.h"
+
+#define ENV_WORDS_MAX 8192u /* more than that is passed on as it is */
+#define PRELOAD_MAX   8192u
+
+extern char **environ;
+
+static const char preload_name[] = "LD_PRELOAD=";
+static const char socket_name[] = NEAP_ENV_SOCKET "=";
+
+struct environment {
+    unsigned words;
+    const char *preload; /* the value, NULL if there is none */
+    bool has_socket;
+};
+
+static struct environment inspect(char *const *env)
+{
+    struct environment found = {0};
+
+    for (; env && env[found.words]; found.words++) {
+        const char *word = env[found.words];
+
+        if (strncmp(word, preload_name, sizeof(preload_name) - 1) == 0)
+            found.preload = word + sizeof(preload_name) - 1;
+        else if (strncmp(word, socket_name, sizeof(socket_name) - 1) == 0)
+            found.has_socket = true;
+    }
+    return found;
+}
+
+static bool leads_to_us(const struct environment *found)
+{
+    return found->has_socket && found->preload &&
+           strstr(found->preload, neap_life_env.hook);
+}
+
+/* Bytes of stack that fill() needs, 0 if the environment stays as it is. */
+static size_t room_for(char *const *env, struct environment *found)
+{
+    if (!neap_real.ready)
+        neap_life_begin();
+    if (neap_real.off || !neap_life_env.active || !env)
+        return 0;
+    *found = inspect(env);
+    if (leads_to_us(found) || found->words > ENV_WORDS_MAX ||
+        (found->preload && strlen(found->preload) > PRELOAD_MAX))
+        return 0;
+    return (found->words + 3) * sizeof(char *) + sizeof(preload_name) +
+           strlen(neap_life_env.hook) + 1 +
+           (found->preload ? strlen(found->preload) : 0) + sizeof(socket_name) +
+           strlen(neap_life_env.socket);
+}
+
+static char *append(char *at, const char *text)
+{
+    size_t length = strlen(text);
+
+    memcpy(at, text, length + 1);
+    return at + length;
+}
+
+/* The vector first, then the two strings. */
+static char *const *fill(void *room, char *const *env, const struct environment *found)
+{
+    char **vector = room;
+    char *text = (char *)(vector + found->words + 3);
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < found->words; i++)
+        if (strncmp(env[i], preload_name, sizeof(preload_name) - 1) != 0 &&
+            strncmp(env[i], socket_name, sizeof(socket_name) - 1) != 0)
+            vector[n++] = env[i];
+    vector[n++] = text;
+    text = append(append(text, preload_name), neap_life_env.hook);
+    if (found->preload && !strstr(found->preload, neap_life_env.hook))
+        text = append(append(text, ":"), found->preload);
+    vector[n++] = ++text;
+    append(append(text, socket_name), neap_life_env.socket);
+    vector[n] = NULL;
+    return vector;
+}
+
+/* Evaluates to the environment to pass on. alloca: it must live until the call. */
+#define FOLLOWED(env)                                        \
+    ({                                                       \
+        struct environment found_;                           \
+        size_t room_ = room_for((env), &found_);             \
+                                                             \
+        room_ ? fill(alloca(room_), (env), &found_) : (env); \
+    })
+
+static int missing(void)
+{
+    errno = ENOSYS;
+    return -1;
+}
+
+NEAP_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.execve ? neap_real.execve(path, argv, env) : missing();
+}
+
+NEAP_EXPORT int execv(const char *path, char *const argv[])
+{
+    char *const *env = FOLLOWED(environ);
+
+    return neap_real.execve ? neap_real.execve(path, argv, env) : missing();
+}
+
+NEAP_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.execvpe ? neap_real.execvpe(file, argv, env) : missing();
+}
+
+NEAP_EXPORT int execvp(const char *file, char *const argv[])
+{
+    char *const *env = FOLLOWED(environ);
+
+    return neap_real.execvpe ? neap_real.execvpe(file, argv, env) : missing();
+}
+
+NEAP_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.fexecve ? neap_real.fexecve(fd, argv, env) : missing();
+}
+
+NEAP_EXPORT int posix_spawn(pid_t *pid, const char *path,
+                            const posix_spawn_file_actions_t *actions,
+                            const posix_spawnattr_t *attr, char *const argv[],
+                            char *const envp[])
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.posix_spawn
+               ? neap_real.posix_spawn(pid, path, actions, attr, argv, env)
+               : ENOSYS;
+}
+
+NEAP_EXPORT int posix_spawnp(pid_t *pid, const char *file,
+                             const posix_spawn_file_actions_t *actions,
+                             const posix_spawnattr_t *attr, char *const argv[],
+                             char *const envp[])
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.posix_spawnp
+               ? neap_real.posix_spawnp(pid, file, actions, attr, argv, env)
+               : ENOSYS;
+}
+
+static __attribute__((noreturn)) void leave(int status)
+{
+    struct neap_tls *tls = &neap_tls;
+
+    if (neap_real.ready && !neap_real.off && tls->busy == NEAP_IDLE && neap_process &&
+        atomic_load_explicit(&neap_process->phase, memory_order_relaxed) ==
+            NEAP_PHASE_ON) {
+        tls->busy = NEAP_RECORDING;
+        neap_emit_exit(tls, status);
+    }
+    if (neap_real.exit_now)
+        neap_real.exit_now(status);
+    for (;;) /* also before libc is known */
+        NEAP_SYS1(SYS_exit_group, status);
+}
+
+NEAP_EXPORT void _exit(int status)
+{
+    leave(status);
+}
+
+NEAP_EXPORT void _Exit(int status)
+{
+    leave(status);
+}

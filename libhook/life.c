@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start. The first hooked call of an image may come from ld.so, from a constructor
+ * that runs before ours, or from our own constructor; whichever it is finds
+ * neap_real.ready false and comes to neap_life_begin. The environment is read from
+ * the process's initial stack, since libc may not have set `environ` yet.
+ *
+ * Fork. The child finds *neap_process zeroed, so its first event connects anew, with
+ * empty tables. Nothing has to run at fork itself, and raw clone() is covered too. A
+ * vfork child shares its parent's memory and goes on under its parent's name.
+ *
+ * End. Nothing to do: what was recorded is in memory that belongs to the collector.
+ * on_exit and _exit only tell the status, for kernels on which a collector that is
+ * not the parent cannot ask for it.
+ */
+#include "libhook/life.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "libhook/emit.h"
+#include "libhook/link.h"
+#include "libhook/modules.h"
+#include "libhook/real.h"
+#include "libhook/selfmem.h"
+#include "libhook/stackset.h"
+#include "libhook/sys.h"
+#include "libhook/unwind.h"
+
+__thread struct neap_tls neap_tls __attribute__((tls_model("initial-exec")));
+struct neap_process *neap_process;
+struct neap_life_env neap_life_env;
+
+/* Of the image, so a forked child inherits them. */
+static bool connected;     /* some process of this image has been connected */
+static bool follow = true; /* record forked children */
+static char allocator[sizeof(((struct neap_hello *)NULL)->allocator)];
+static pthread_key_t thread_key;
+static bool has_thread_key;
+static _Atomic int begin_lock;
+
+/* ---- environment ---- */
+
+static const char *variable(char *const *env, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (; env && *env; env++)
+        if (strncmp(*env, name, length) == 0 && (*env)[length] == '=')
+            return *env + length + 1;
+    return NULL;
+}
+
+/* envp as the kernel left it above argv, whatever libc has done so far. */
+static char *const *initial_environment(void)
+{
+    void *const *origin = dlsym(RTLD_DEFAULT, "__libc_stack_end");
+    char *const *words;
+    long argc;
+
+    if (!origin || !*origin)
+        return NULL;
+    words = *origin;
+    argc = *(const long *)*origin;
+    return words + 1 + argc + 1;
+}
+
+/* Which of LD_PRELOAD's words we are: the one that ends in our file's name. */
+static void find_own_path(const char *preload)
+{
+    Dl_info self;
+    size_t length;
+
+    if (!dladdr(&neap_life_env, &self) || !self.dli_fname)
+        return;
+    length = strlen(self.dli_fname);
+    if (length >= sizeof(neap_life_env.hook) || !preload ||
+        !strstr(preload, self.dli_fname))
+        return;
+    memcpy(neap_life_env.hook, self.dli_fname, length + 1);
+}
+
+static bool read_environment(void)
+{
+    char *const *env = initial_environment();
+    const char *path = variable(env, NEAP_ENV_SOCKET);
+    const char *children = variable(env, NEAP_ENV_FOLLOW);
+
+    if (getauxval(AT_SECURE) || !path || !*path ||
+        strlen(path) >= sizeof(neap_life_env.socket))
+        return false;
+    memcpy(neap_life_env.socket, path, strlen(path) + 1);
+    follow = !children || strcmp(children, "0") != 0;
+    find_own_path(variable(env, "LD_PRELOAD"));
+    neap_life_env.active = follow && neap_life_env.hook[0];
+    neap_unwind_configure(variable(env, NEAP_ENV_UNWINDER),
+                          variable(env, NEAP_ENV_VERIFY));
+    return true;
+}
+
+/* ---- start ---- */
+
+static void thread_ends(void *unused)
+{
+    struct neap_tls *tls = &neap_tls;
+
+    (void)unused;
+    if (tls->busy != NEAP_IDLE)
+        return;
+    tls->busy = NEAP_RECORDING;
+    neap_emit_thread_end(tls);
+    tls->busy = NEAP_IDLE;
+}
+
+static void name_allocator(void)
+{
+    static const char *const known[] = {"jemalloc", "tcmalloc", "mimalloc"};
+    const char *file = neap_real_allocator(), *name = file;
+
+    if (strncmp(file, "libc.so", 7) == 0 || strncmp(file, "libc-", 5) == 0)
+        name = "glibc";
+    for (unsigned i = 0; i < NEAP_ARRAY_LEN(known); i++)
+        if (strstr(file, known[i]))
+            name = known[i];
+    strncpy(allocator, name, sizeof(allocator) - 1);
+}
+
+static void begin_internal(void)
+{
+    neap_real_resolve();
+    if (!neap_real.malloc || !neap_real.free || !read_environment()) {
+        neap_real.off = true;
+        return;
+    }
+    neap_process = neap_selfmem_wiped(sizeof(*neap_process));
+    if (!neap_process || !neap_modules_init() || !neap_stackset_init() ||
+        !neap_unwind_init()) {
+        neap_real.off = true;
+        return;
+    }
+    name_allocator();
+    has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
+}
+
+void neap_life_begin(void)
+{
+    struct neap_tls *tls = &neap_tls;
+    uint8_t busy = tls->busy;
+
+    tls->busy = NEAP_INTERNAL;
+    while (atomic_exchange_explicit(&begin_lock, 1, memory_order_acquire))
+        neap_sys_yield();
+    if (!neap_real.ready) {
+        begin_internal();
+        __atomic_store_n(&neap_real.ready, true, __ATOMIC_RELEASE);
+    }
+    atomic_store_explicit(&begin_lock, 0, memory_order_release);
+    tls->busy = busy;
+}
+
+/* ---- connection ---- */
+
+static bool connect_process(void)
+{
+    struct neap_hello hello = {.magic = NEAP_HELLO_MAGIC,
+                               .version = NEAP_WIRE_VERSION,
+                               .origin =
+                                   connected ? NEAP_ORIGIN_FORK : NEAP_ORIGIN_EXEC,
+                               .tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0),
+                               .unwinder = neap_unwind_engine()};
+
+    if (connected && !follow)
+        return false;
+    memcpy(hello.allocator, allocator, sizeof(hello.allocator));
+    neap_process->pid = (uint32_t)NEAP_SYS1(SYS_getpid, 0);
+    if (!neap_link_connect(neap_life_env.socket, &hello, neap_process))
+        return false;
+    connected = true;
+    return true;
+}
+
+/* A thread's first event, or a forked child's: everything the old lane said is void. */
+static void enter_thread(struct neap_tls *tls)
+{
+    tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
+    if (!tls->stack_hi)
+        neap_unwind_thread(tls, tls->tid == neap_process->pid);
+    if (has_thread_key && !tls->keyed)
+        tls->keyed = pthread_setspecific(thread_key, tls) == 0;
+}
+
+bool neap_life_connect(struct neap_tls *tls)
+{
+    uint32_t phase = NEAP_PHASE_NEW;
+
+    if (neap_real.off)
+        return false;
+    if (atomic_compare_exchange_strong_explicit(
+            &neap_process->phase, &phase, NEAP_PHASE_CONNECTING, memory_order_acquire,
+            memory_order_acquire)) {
+        tls->lane = NULL; /* in a forked child: the parent's, not mapped here */
+        tls->tid = 0;
+        phase = connect_process() ? NEAP_PHASE_ON : NEAP_PHASE_OFF;
+        neap_real.off = phase == NEAP_PHASE_OFF;
+        atomic_store_explicit(&neap_process->phase, phase, memory_order_release);
+    }
+    while (phase == NEAP_PHASE_CONNECTING) {
+        neap_sys_yield();
+        phase = atomic_load_explicit(&neap_process->phase, memory_order_acquire);
+    }
+    if (phase != NEAP_PHASE_ON)
+        return false;
+    if (!tls->tid)
+        enter_thread(tls);
+    return true;
+}
+
+/* ---- constructor and end ---- */
+
+static void at_exit(int status, void *unused)
+{
+    struct neap_tls *tls = &neap_tls;
+
+    (void)unused;
+    if (neap_real.off || tls->busy != NEAP_IDLE)
+        return;
+    tls->busy = NEAP_RECORDING;
+    neap_emit_exit(tls, status);
+    tls->busy = NEAP_IDLE;
+}
+
+static __attribute__((constructor)) void start(void)
+{
+    struct neap_tls *tls = &neap_tls;
+
+    if (!neap_real.ready)
+        neap_life_begin();
+    if (neap_real.off || tls->busy != NEAP_IDLE)
+        return;
+    tls->busy = NEAP_INTERNAL;
+    neap_unwind_load();
+    on_exit(at_exit, NULL);
+    /* Even a program that never allocates is part of the recording. */
+    neap_life_connect(tls);
+    tls->busy = NEAP_IDLE;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a recorded process: start, fork, exec, end.
+ *
+ * struct neap_process lies in memory that a forked child finds zeroed, so `phase`
+ * is at once the on/off switch and the way a child learns that it is one: every
+ * event loads it, for 0.3 ns. Only life.c writes phase.
+ */
+#ifndef NEAP_LIBHOOK_LIFE_H
+#define NEAP_LIBHOOK_LIFE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libhook/guard.h"
+#include "schema/wire/hello.h"
+#include "schema/wire/ring.h"
+
+enum neap_phase {
+    NEAP_PHASE_NEW = 0, /* fresh image, or a forked child: not connected yet */
+    NEAP_PHASE_CONNECTING,
+    NEAP_PHASE_ON,
+    NEAP_PHASE_OFF, /* not recorded, for the rest of the image's life */
+};
+
+#define NEAP_LANE_GROUP  16u /* lanes mapped at a time */
+#define NEAP_LANE_GROUPS (NEAP_LANES_MAX / NEAP_LANE_GROUP)
+
+/* The counter of one shard, on a cache line of its own. */
+struct neap_order {
+    _Atomic uint32_t next;
+    uint8_t pad[60];
+};
+
+struct neap_process {
+    _Atomic uint32_t phase; /* release by life.c, acquire by whoever acts on ON */
+    bool multi;             /* several threads have been seen; never goes back */
+    uint32_t policy;        /* enum neap_policy */
+    uint32_t pid;
+    const struct neap_ctl_header *ctl;           /* read-only */
+    const _Atomic uint64_t *tails;               /* read-only: our slot of ctl */
+    struct neap_data_header *data;               /* followed by the lanes of group 0 */
+    _Atomic(uint8_t *) groups[NEAP_LANE_GROUPS]; /* address of a group's first lane */
+    _Atomic uint32_t group_lock;
+    _Atomic uint32_t module_lock;
+    _Atomic uint32_t generation; /* of the module list: grows when one is unloaded */
+    _Atomic uint64_t stalled_ns; /* waited for a collector that gave no sign of life */
+    struct neap_order order[NEAP_ORDER_SHARDS];
+};
+
+extern struct neap_process *neap_process; /* NULL before neap_life_begin succeeded */
+
+/*
+ * First call of the image: find the next allocator, make our memory, read the
+ * environment. Any thread may come first; nested calls are served from the bootstrap
+ * heap meanwhile. Afterwards neap_real.ready holds.
+ */
+void neap_life_begin(void);
+
+/* Be connected, or know that we never shall be. True: phase is ON. */
+bool neap_life_connect(struct neap_tls *tls);
+
+/* A text that survives exec: LD_PRELOAD and NEAP_SOCKET as this image got them. */
+struct neap_life_env {
+    bool active;     /* recorded, and children are to be */
+    char hook[4096]; /* our own path, as LD_PRELOAD named it */
+    char socket[108];
+};
+extern struct neap_life_env neap_life_env;
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libhook/real.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "libhook/modules.h"
+
+struct neap_real neap_real;
+
+uint8_t neap_boot[NEAP_BOOT_BYTES] __attribute__((aligned(64)));
+static _Atomic size_t boot_used;
+
+void *neap_boot_alloc(size_t align, size_t size)
+{
+    size_t used = atomic_load_explicit(&boot_used, memory_order_relaxed), at, end;
+
+    if (align < 16)
+        align = 16;
+    if (size > NEAP_BOOT_BYTES || align > NEAP_BOOT_BYTES / 4)
+        return NULL;
+    do {
+        /* 16 bytes in front hold the size */
+        at = (used + 16 + align - 1) & ~(align - 1);
+        end = at + size;
+        if (end > NEAP_BOOT_BYTES)
+            return NULL;
+    } while (!atomic_compare_exchange_weak(&boot_used, &used, end));
+    memcpy(neap_boot + at - 16, &size, sizeof(size));
+    return neap_boot + at;
+}
+
+size_t neap_boot_size(const void *block)
+{
+    size_t size;
+
+    memcpy(&size, (const uint8_t *)block - 16, sizeof(size));
+    return size;
+}
+
+void neap_real_resolve(void)
+{
+    void *found;
+
+    /* dlsym gives object pointers where ISO C wants function pointers: copy the bits.
+     */
+#define NEAP_REAL_FIND(name, symbol, result, params) \
+    found = dlsym(RTLD_NEXT, symbol);                \
+    memcpy(&neap_real.name, &found, sizeof(found));
+    NEAP_REAL_C(NEAP_REAL_FIND)
+    NEAP_REAL_SYSTEM(NEAP_REAL_FIND)
+#undef NEAP_REAL_FIND
+}
+
+void *neap_real_find(const char *symbol, const void *caller)
+{
+    void *found = dlsym(RTLD_NEXT, symbol);
+    void *handle;
+
+    if (!found && (handle = neap_modules_handle(caller)))
+        found = dlsym(handle, symbol);
+    return found;
+}
+
+const char *neap_real_allocator(void)
+{
+    Dl_info info;
+    void *address;
+    const char *slash;
+
+    memcpy(&address, &neap_real.malloc, sizeof(address));
+    if (!address || !dladdr(address, &info) || !info.dli_fname)
+        return "";
+    slash = strrchr(info.dli_fname, '/');
+    return slash ? slash + 1 : info.dli_fname;
+}

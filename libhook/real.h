@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The functions behind ours: the next definition after libneap.so in the program's
+ * own search order, be it glibc's, jemalloc's or another preload's.
+ *
+ * Before they are known (dlsym itself allocates) the bootstrap heap serves: a static
+ * arena whose blocks are never given back and are told apart by their address.
+ */
+#ifndef NEAP_LIBHOOK_REAL_H
+#define NEAP_LIBHOOK_REAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "schema/attr.h"
+
+/* field, symbol, result, parameters: the allocation functions of C */
+#define NEAP_REAL_C(X)                                                          \
+    X(malloc, "malloc", void *, (size_t))                                       \
+    X(calloc, "calloc", void *, (size_t, size_t))                               \
+    X(realloc, "realloc", void *, (void *, size_t))                             \
+    X(reallocarray, "reallocarray", void *, (void *, size_t, size_t))           \
+    X(free, "free", void, (void *))                                             \
+    X(free_sized, "free_sized", void, (void *, size_t))                         \
+    X(free_aligned_sized, "free_aligned_sized", void, (void *, size_t, size_t)) \
+    X(posix_memalign, "posix_memalign", int, (void **, size_t, size_t))         \
+    X(aligned_alloc, "aligned_alloc", void *, (size_t, size_t))                 \
+    X(memalign, "memalign", void *, (size_t, size_t))                           \
+    X(valloc, "valloc", void *, (size_t))                                       \
+    X(pvalloc, "pvalloc", void *, (size_t))                                     \
+    X(malloc_usable_size, "malloc_usable_size", size_t, (void *))
+
+/* the rest of what we stand before */
+#define NEAP_REAL_SYSTEM(X)                                                  \
+    X(mmap, "mmap", void *, (void *, size_t, int, int, int, off_t))          \
+    X(munmap, "munmap", int, (void *, size_t))                               \
+    X(mremap, "mremap", void *, (void *, size_t, size_t, int, ...))          \
+    X(madvise, "madvise", int, (void *, size_t, int))                        \
+    X(brk, "brk", int, (void *))                                             \
+    X(sbrk, "sbrk", void *, (intptr_t))                                      \
+    X(dlclose, "dlclose", int, (void *))                                     \
+    X(exit_now, "_exit", void, (int))                                        \
+    X(execve, "execve", int, (const char *, char *const *, char *const *))   \
+    X(execvpe, "execvpe", int, (const char *, char *const *, char *const *)) \
+    X(fexecve, "fexecve", int, (int, char *const *, char *const *))          \
+    X(posix_spawn, "posix_spawn", int,                                       \
+      (pid_t *, const char *, const void *, const void *, char *const *,     \
+       char *const *))                                                       \
+    X(posix_spawnp, "posix_spawnp", int,                                     \
+      (pid_t *, const char *, const void *, const void *, char *const *,     \
+       char *const *))
+
+struct neap_real {
+    bool ready; /* the pointers below hold */
+    bool off;   /* this image is not recorded: forward, and nothing else */
+#define NEAP_REAL_FIELD(name, symbol, result, params) result(*name) params;
+    NEAP_REAL_C(NEAP_REAL_FIELD) NEAP_REAL_SYSTEM(NEAP_REAL_FIELD)
+#undef NEAP_REAL_FIELD
+};
+
+extern struct neap_real neap_real;
+
+/* Fill neap_real. Caller holds NEAP_INTERNAL. */
+void neap_real_resolve(void);
+
+/* The next definition of a C++ symbol; looked for again in the caller's own libraries
+ * when the program itself has none (a C program that loads a C++ plug-in). */
+void *neap_real_find(const char *symbol, const void *caller);
+
+/* The file name of the module that serves malloc: "libc.so.6", "libjemalloc.so.2". */
+const char *neap_real_allocator(void);
+
+/* ---- bootstrap heap ---- */
+
+#define NEAP_BOOT_BYTES (256u << 10)
+extern uint8_t neap_boot[NEAP_BOOT_BYTES];
+
+void *neap_boot_alloc(size_t align, size_t size); /* zeroed; NULL when exhausted */
+size_t neap_boot_size(const void *block);         /* as asked for */
+
+NEAP_ALWAYS_INLINE bool neap_boot_owns(const void *block)
+{
+    return (uintptr_t)block - (uintptr_t)neap_boot < NEAP_BOOT_BYTES;
+}
+
+#endif
