@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "libhook/emit.h"
 #include "libhook/life.h"
@@ -140,6 +141,14 @@ bool neap_modules_find(uint64_t pc, struct neap_object *ret)
     }
     note(ret);
     return true;
+}
+
+bool neap_modules_is_loader(uint64_t pc)
+{
+    struct dl_find_object object;
+
+    return find_object && find_object((void *)(uintptr_t)pc, &object) == 0 &&
+           (unsigned long)(uintptr_t)object.dlfo_map_start == getauxval(AT_BASE);
 }
 
 void *neap_modules_handle(const void *pc)

@@ -35,6 +35,9 @@ static inline void neap_modules_note(uint64_t pc)
     neap_modules_find(pc, &object);
 }
 
+/* In ld.so? Its entry, where constructors' stacks begin, has no unwind rules. */
+bool neap_modules_is_loader(uint64_t pc);
+
 /* The loader's handle of the object around `pc`, for dlsym; NULL if there is none. */
 void *neap_modules_handle(const void *pc);
 

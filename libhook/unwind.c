@@ -89,7 +89,8 @@ static uint64_t compile(uint64_t pc)
     bool signal;
 
     if (!find_rules(pc, &module, &row, &signal, &found))
-        return OTHER_NONE;
+        return found == NEAP_CFI_NONE && neap_modules_is_loader(pc) ? OTHER_END
+                                                                    : OTHER_NONE;
     if (ra->kind == NEAP_CFI_UNDEFINED)
         return OTHER_END;
     if (signal || ra->kind != NEAP_CFI_OFFSET || ra->value != -8 || row.cfa_value < 0 ||
