@@ -77,7 +77,22 @@ static bool find_rules(uint64_t pc, struct neap_cfi_module *module,
     return *found == NEAP_CFI_OK;
 }
 
-/* The rule as a word without its tag. */
+/*
+ * No call returns to a function's first byte. Such a return address was put on the
+ * stack by hand, under a new stack's first function (makecontext's __start_context):
+ * the walk has reached the root, unless it is a signal trampoline.
+ */
+static bool made_by_hand(uint64_t pc)
+{
+    struct neap_cfi_module module;
+    struct neap_cfi_row row;
+    enum neap_cfi_found found;
+    bool signal;
+
+    return find_rules(pc, &module, &row, &signal, &found) && !signal;
+}
+
+/* The rule for the call before `pc + 1`, as a word without its tag. */
 static uint64_t compile(uint64_t pc)
 {
     struct neap_cfi_module module;
@@ -215,7 +230,7 @@ static NEAP_COLD bool step_complex(struct reader *reader, struct state *s,
 
     if (!find_rules(s->pc - 1, &module, &row, &signal, &found) &&
         /* a signal trampoline is entered at its first byte: no call precedes it */
-        !find_rules(s->pc, &module, &row, &signal, &found))
+        !(find_rules(s->pc, &module, &row, &signal, &found) && signal))
         return false;
     regs.value[NEAP_REG_RSP] = s->sp;
     regs.value[NEAP_REG_RBP] = s->bp;
@@ -339,8 +354,10 @@ walk_registers(const struct neap_context *context, struct reader *reader, uint64
         else if (steps > 16)
             return STEP_LOST;
         if (!find_rules(pc - 1, &module, &row, &signal, &found) &&
-            !find_rules(pc, &module, &row, &signal, &found))
+            !(find_rules(pc, &module, &row, &signal, &found) && signal)) {
+            end = neap_modules_is_loader(pc - 1) || made_by_hand(pc);
             break;
+        }
         if (!neap_cfi_apply(&module, &row, peek, reader, &regs, &end) || end)
             break;
         regs.value[NEAP_REG_RA] += signal ? 1 : 0;
@@ -448,7 +465,8 @@ int neap_unwind_verify(const struct neap_context *context, const uint64_t *pcs,
     while (i < depth && i < walked->depth &&
            (other[i] == pcs[i] || other[i] == pcs[i] - 1))
         i++;
-    if (i < walked->depth || (i < depth && walked->depth < NEAP_STACK_DEPTH_MAX - 16))
+    /* Both ended at once, or were both cut at their limits. */
+    if ((i < walked->depth || i < depth) && i < NEAP_STACK_DEPTH_MAX - 16)
         result = -1;
     NEAP_SYS2(SYS_munmap, other, (NEAP_STACK_DEPTH_MAX + 1) * sizeof(*other));
     return result;
