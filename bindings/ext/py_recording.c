@@ -401,6 +401,42 @@ static PyObject *get_state(PyObject *self, void *closure)
     return word;
 }
 
+/* The row as a dictionary whose command is a list again, as long as it was JSON. */
+static PyObject *process_dict(const struct neap_table *table, size_t row,
+                              PyObject *loads)
+{
+    PyObject *dict = neap_py_table_dict(table, row);
+    PyObject *command = dict ? PyDict_GetItemString(dict, "command") : NULL;
+    PyObject *list;
+
+    if (!command)
+        return dict;
+    list = PyObject_CallFunctionObjArgs(loads, command, NULL);
+    if (!list && PyErr_ExceptionMatches(PyExc_ValueError))
+        PyErr_Clear();
+    else if (neap_py_put(dict, "command", list) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *process_list(const struct neap_table *table)
+{
+    PyObject *json = PyImport_ImportModule("json");
+    PyObject *loads = json ? PyObject_GetAttrString(json, "loads") : NULL;
+    PyObject *list = loads ? PyList_New(0) : NULL;
+
+    for (size_t i = 0; list && i < table->rows; i++) {
+        PyObject *dict = process_dict(table, i, loads);
+
+        if (!dict || PyList_Append(list, dict) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(dict);
+    }
+    Py_XDECREF(loads);
+    Py_XDECREF(json);
+    return list;
+}
+
 static PyObject *get_processes(PyObject *self, void *closure)
 {
     /* The view, but what ran when the collector ended is lost, not running. */
@@ -424,14 +460,7 @@ static PyObject *get_processes(PyObject *self, void *closure)
     table = ask_sql(self, processes, &lost, 1);
     if (!table)
         return NULL;
-    list = PyList_New(0);
-    for (size_t i = 0; list && i < table->rows; i++) {
-        PyObject *dict = neap_py_table_dict(table, i);
-
-        if (!dict || PyList_Append(list, dict) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(dict);
-    }
+    list = process_list(table);
     neap_table_destroy(table);
     return list;
 }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a recording in another tool's format:
+
+  collapsed  one line a stack, 'outermost;...;innermost bytes', as flame graph tools
+             read it
+"""
+
+import os
+import sys
+from argparse import Namespace
+
+import neaptide
+from neaptide.commands.options import FILE, PID, Arguments
+
+ARGUMENTS: Arguments = [
+    FILE,
+    (
+        ["--format"],
+        {"required": True, "choices": ["collapsed"], "help": "see above"},
+    ),
+    (
+        ["--metric"],
+        {
+            "metavar": "M",
+            "default": "peak",
+            "help": "live, peak (the default), allocated or temporary",
+        },
+    ),
+    PID,
+    (
+        ["-o"],
+        {"metavar": "OUT", "dest": "out", "help": "file (default standard output)"},
+    ),
+]
+
+EXAMPLES = """\
+  neap export app.neap --format collapsed -o app.collapsed
+  neap export app.neap --format collapsed | flamegraph.pl >app.svg
+"""
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write the whole of a file or leave what was there."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as stream:  # a pipe or a device
+            stream.write(data)
+        return
+    fresh = f"{path}.{os.getpid()}.new"
+    try:
+        with open(fresh, "xb") as stream:
+            stream.write(data)
+        os.replace(fresh, path)
+    except BaseException:
+        if os.path.exists(fresh):
+            os.unlink(fresh)
+        raise
+
+
+def main(args: Namespace) -> int:
+    """Write the file, or standard output."""
+    with neaptide.open(args.file) as rec:
+        text = rec.report(metric=args.metric, limit=None, pid=args.pid).collapsed()
+    data = text.encode("utf-8", "surrogateescape")
+    if args.out is None or args.out == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return 0
+    try:
+        write_file(args.out, data)
+    except OSError as error:
+        raise neaptide.UsageError(
+            f"cannot write {args.out}: {error.strerror}; choose another file with -o"
+        ) from None
+    return 0

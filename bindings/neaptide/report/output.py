@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answers of ``neap report`` and ``neap leaks``, as text and as JSON.
+
+Beside every total stands what it covers and whether it is exact.
+"""
+
+import json
+import shlex
+import signal
+import sys
+from argparse import Namespace
+from typing import Any
+
+from neaptide import Frame, Recording, Report, Row, Total
+from neaptide.report.text import (
+    Paint,
+    amount,
+    duration,
+    frame_text,
+    printable,
+    size,
+)
+
+TITLES = {
+    "live": "Still allocated at the end",
+    "peak": "Peak",
+    "allocated": "Allocated",
+    "temporary": "Temporary",
+}
+
+# raw_loss.what -> what a person calls it
+LOSSES = {
+    "events": "event",
+    "stacks": "stack",
+    "lanes": "thread without a lane",
+    "corrupt": "corrupt lane",
+    "order": "gap in the order of events",
+    "store": "row that could not be stored",
+    "process": "process that was not recorded",
+}
+
+
+def number(value: float) -> float | int:
+    """A whole number without a decimal point."""
+    return int(value) if value == int(value) else value
+
+
+def total_dict(total: Total) -> dict[str, Any]:
+    return {"value": total.value, "ci95": number(total.ci95), "count": total.count}
+
+
+def frame_dict(frame: Frame) -> dict[str, Any]:
+    return {
+        "function": frame.function,
+        "file": frame.file,
+        "line": frame.line,
+        "module": frame.module,
+        "offset": frame.offset,
+        "kind": frame.kind,
+        "inlined": frame.inlined,
+    }
+
+
+def row_dict(row: Row) -> dict[str, Any]:
+    return {
+        "value": row.value,
+        "ci95": number(row.ci95),
+        "count": row.count,
+        "frames": [frame_dict(frame) for frame in row.frames],
+    }
+
+
+def answer_dict(rec: Recording, answer: Report) -> dict[str, Any]:
+    return {
+        "recording": rec.recording,
+        "loss": rec.loss,
+        "metric": answer.metric,
+        "unit": answer.unit,
+        "total": total_dict(answer.total),
+        "rows": [row_dict(row) for row in answer],
+    }
+
+
+def json_report(rec: Recording, answer: Report) -> None:
+    """One object on standard output."""
+    print(json.dumps(answer_dict(rec, answer)))
+
+
+def json_leaks(rec: Recording, answer: Report) -> None:
+    """One object on standard output; what was suppressed has a key of its own."""
+    result = answer_dict(rec, answer)
+    result["suppressed"] = {
+        "value": answer.suppressed.value,
+        "count": answer.suppressed.count,
+    }
+    print(json.dumps(result))
+
+
+def ending(rec: Recording, about: dict[str, Any]) -> str:
+    """How the recording ended, in words."""
+    lasted = duration(about["duration_ns"])
+    if rec.state == "lost":
+        return f"lost: the collector ended before the target; data up to {lasted}"
+    if rec.state == "running":
+        return f"still running; data up to {lasted}"
+    kind, code = about["exit"]["kind"], about["exit"]["code"]
+    if kind == "exited" and code is not None:
+        return f"exited with status {code} after {lasted}"
+    if kind == "signaled" and code is not None:
+        try:
+            name = f" ({signal.Signals(code).name})"
+        except ValueError:
+            name = ""
+        return f"killed by signal {code}{name} after {lasted}"
+    return f"how it ended is unknown; data up to {lasted}"
+
+
+def header(rec: Recording) -> str:
+    """One line: which file, which program, how it ended."""
+    about: dict[str, Any] = dict(rec.recording)
+    command = printable(shlex.join(about["command"])) or "?"
+    if len(command) > 60:
+        command = command[:59] + "…"
+    pid = f" (pid {about['pid']})" if about["pid"] is not None else ""
+    return f"{printable(about['path'])}: {command}{pid}, {ending(rec, about)}"
+
+
+def coverage(answer: Report, pid: int | None) -> str:
+    """Which processes a total covers."""
+    if pid is not None:
+        covered = f"process {pid}"
+    elif answer.processes == 1:
+        covered = "the only process"
+    else:
+        covered = f"all {amount(answer.processes, 'process')}"
+    if answer.images > answer.processes:
+        covered += f", {amount(answer.images, 'program')} by exec"
+    if answer.metric == "peak" and answer.images > 1:
+        each = "program" if answer.images > answer.processes else "process"
+        covered += f"; peak is the sum of each {each}'s own"
+    return covered
+
+
+def exactness(rec: Recording) -> list[str]:
+    """Lines that say whether the totals are exact, and why not."""
+    losses = rec.sql("SELECT what, sum(count), sum(bytes) FROM loss GROUP BY what")
+    marks = rec.sql(
+        "SELECT coalesce(sum(truncated_stacks), 0), coalesce(sum(verified), 0),"
+        " coalesce(sum(verify_differences), 0) FROM process"
+    )
+    lost = []
+    for what, count, lost_bytes in losses:
+        words = amount(count, LOSSES.get(what, printable(what)))
+        lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
+    lines = []
+    if lost:
+        lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
+    elif rec.recording["mode"] == "sampled":
+        lines.append("sampled: totals are estimates; nothing was lost")
+    else:
+        lines.append("exact: every event counted, nothing lost")
+    truncated, _, differences = marks[0]
+    if truncated:
+        lines.append(f"{amount(truncated, 'stack')} cut short: outer callers missing")
+    if differences:
+        lines.append(f"{amount(differences, 'stack')} differed when checked")
+    return lines
+
+
+def print_rows(answer: Report, args: Namespace, noun: str) -> None:
+    """The stacks, innermost frame beside the numbers, callers below it."""
+    paint = Paint()
+    sizes = [size(row.value) for row in answer]
+    counts = [amount(row.count, noun) for row in answer]
+    width = max(map(len, sizes), default=0)
+    count_width = max(map(len, counts), default=0)
+    margin = " " * (width + count_width + 8)
+    for row, value, count in zip(answer, sizes, counts, strict=True):
+        frames = row.frames
+        # A cut of a single frame would take as much room as the frame.
+        depth = max(args.depth, 1)
+        shown = frames if args.full or len(frames) <= depth + 1 else frames[:depth]
+        lines = []
+        for frame in shown:
+            name, place = frame_text(frame)
+            lines.append(name + paint.dim(place))
+        if not frames:
+            lines.append("no stack")
+        if len(shown) < len(frames):
+            lines.append(paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}"))
+        elif row.truncated and frames:
+            lines.append(paint.dim("… outer frames missing"))
+        numbers = f"{value:>{width}}  {count:>{count_width}}"
+        print(f"  {paint.bold(numbers)}  {lines[0]}")
+        for line in lines[1:]:
+            print(margin + line)
+
+
+def print_rest(answer: Report) -> None:
+    """What the limit left out."""
+    hidden = answer.stacks - len(answer)
+    if hidden > 0:
+        value = answer.total.value - sum(row.value for row in answer)
+        print(f"  … {amount(hidden, 'more stack')} with {size(value)}: --limit 0 shows all")
+
+
+def hint(text: str) -> None:
+    """The next command to type, for people only."""
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        sys.stdout.flush()
+        sys.stderr.write(f"\n{text}\n")
+
+
+def text_report(rec: Recording, answer: Report, args: Namespace) -> None:
+    """``neap report`` for people."""
+    noun = "block" if answer.metric in ("live", "peak") else "call"
+    print(header(rec))
+    total = f"{TITLES[answer.metric]}: {size(answer.total.value)}"
+    count = amount(answer.total.count, noun)
+    print(f"{total} in {count}, {coverage(answer, args.pid)}")
+    for line in exactness(rec):
+        print(line)
+    if len(answer):
+        print()
+    print_rows(answer, args, noun)
+    print_rest(answer)
+    hint(f"never freed: neap leaks {printable(args.file)}")
+
+
+def suppressed_text(total: Total) -> str:
+    """What was left out of a list of leaks."""
+    if total.count == 0:
+        return "suppressed: nothing"
+    return f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
+
+
+def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
+    """``neap leaks`` for people."""
+    covered = coverage(answer, args.pid)
+    suppressed = suppressed_text(answer.suppressed)
+    if answer.total.count == 0:
+        notes = "; ".join(exactness(rec))
+        if rec.state != "finished":
+            notes += f"; {ending(rec, dict(rec.recording))}"
+        name = printable(args.file)
+        print(f"{name}: nothing leaked, {covered}; {suppressed}; {notes}")
+        return
+    print(header(rec))
+    total = f"{size(answer.total.value)} in {amount(answer.total.count, 'block')}"
+    print(f"Never freed: {total}, by {amount(answer.stacks, 'stack')}, {covered}")
+    print(suppressed)
+    for line in exactness(rec):
+        print(line)
+    print()
+    print_rows(answer, args, "block")
+    print_rest(answer)
+    hint(f"what held the most: neap report {printable(args.file)}")
