@@ -26,10 +26,26 @@ endif
 Q := $(if $(V),,@)
 say = @printf '  %-5s %s\n' $(1) $(subst $(OUT)/,,$@)
 
+# ---- packages ----
+
+# What a goal needs of Debian's packages is installed before anything else is looked
+# at. PACKAGES=say only names what is missing, PACKAGES=no does not even look.
+PACKAGES ?= install
+goals := $(or $(MAKECMDGOALS),all)
+ifneq ($(filter-out help clean format,$(goals)),)
+ifneq ($(PACKAGES),no)
+job := $(if $(filter bench,$(goals)),bench,$(if $(filter check test lint% fuzz% \
+    units,$(goals)),check,build))
+$(shell tools/packages.sh $(if $(filter say,$(PACKAGES)),-n) $(job) >&2)
+ifneq ($(.SHELLSTATUS),0)
+$(error packages are missing, see above (PACKAGES=no goes on without them))
+endif
+endif
+endif
+
 # ---- tools ----
 
 CLANG ?= clang
-CLANG_TIDY ?= clang-tidy
 PREFIX ?= /usr/local
 DESTDIR ?=
 # The Python that the extension is built for: the system's if it has headers.
@@ -83,17 +99,17 @@ fuzz_src := $(wildcard tests/fuzz/fuzz_*.c)
 target_src := $(wildcard tests/targets/*.c tests/targets/*.cc)
 
 hosted = $(patsubst %.c,$(OUT)/obj/hosted/%.o,$(1))
-hook_o = $(patsubst %.c,$(OUT)/obj/hook/%.o,$(1))
+hook_o = $(patsubst %.c,$(B)/obj/hook/%.o,$(1))
 schema_obj := $(call hosted,$(schema_src)) $(OUT)/obj/gen/sql.o
 neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
 hook_obj := $(call hook_o,$(hook_src) $(wire_src))
 query_obj := $(call hosted,$(query_src))
-ext_obj := $(patsubst %.c,$(OUT)/obj/ext/%.o,$(ext_src))
+ext_obj := $(ext_src:%.c=$(B)/obj/ext/%.o)
 
 neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
 hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
-ext := $(if $(ext_src),$(OUT)/python/neaptide/_neap.abi3.so)
-package := $(if $(python_src),$(OUT)/python/.made)
+ext := $(if $(ext_src),$(B)/python/neaptide/_neap.abi3.so)
+package := $(if $(python_src),$(B)/python/.made)
 unit := $(unit_src:tests/unit/%.c=$(OUT)/tests/unit/%)
 fuzzers := $(fuzz_src:tests/fuzz/%.c=$(B)/fuzz/%)
 targets := $(patsubst tests/targets/%,$(B)/targets/%,$(addsuffix .so,$(basename \
@@ -114,45 +130,72 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 
 # ---- what people ask for ----
 
-.PHONY: all neapd hook ext package units targets fuzzers demo check test lint format \
-    tidy bench fuzz deps deps-check install clean help FORCE
+.PHONY: all neapd hook ext package units targets fuzzers demo check test fuzz bench \
+    lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
+    help FORCE
 
-all: neapd hook ext package ## build neap, neapd, libneap.so and the Python package
+all: neapd hook package ## build neap, neapd, libneap.so and the Python package
 
+# Sanitizers are for our C programs: the library in the target and the extension in
+# Python would need theirs loaded first, so a sanitized tree has the plain ones.
 neapd: $(neapd) ## build build/bin/neapd alone
 hook: $(hook) ## build build/lib/libneap.so alone
 ext: $(ext) ## build the Python extension alone
-package: $(package) $(if $(package),$(OUT)/bin/neap)
+ifdef SANITIZE
+package: neapd hook $(if $(package),$(OUT)/bin/neap $(OUT)/python)
+else
+package: $(package) $(ext) $(if $(package),$(OUT)/bin/neap)
+endif
 units: $(unit)
 targets: $(targets)
 fuzzers: $(fuzzers)
+venv: $(VENV)/.made
+
+demo: all ## record a program with a leak in it and show what is found
+	@PYTHON='$(PYTHON)' CC='$(CC)' demo/run.sh
+
+test: all units targets venv ## the quick tests
+	@$(PYTEST) -m 'not slow' tests
+
+check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
+	@$(MAKE) --no-print-directory SANITIZE=address,undefined all units
+	@$(MAKE) --no-print-directory SANITIZE=thread units
+	@$(PYTEST) tests
+
+fuzz: fuzzers venv ## run the fuzzers, FUZZ_SECONDS in all (30)
+	@$(PYTEST) tests/house/test_fuzz.py
+
+bench: all targets ## measure against heaptrack and print the table
+	@PYTHON='$(PYTHON)' tests/bench/run.sh
 
 help: ## list the targets
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
+	    $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 # ---- objects ----
 
 # Changed flags rebuild: each zone's objects depend on a file that holds them.
 define remember
-$(OUT)/obj/$(1).flags: FORCE
+$(1).flags: FORCE
 	@mkdir -p $$(@D)
 	@printf '%s\n' '$(subst ','\'',$(CC) $(2))' | cmp -s - $$@ || \
 	    printf '%s\n' '$(subst ','\'',$(CC) $(2))' >$$@
 endef
-$(eval $(call remember,hosted,$(HOSTED)))
-$(eval $(call remember,hook,$(HOOK)))
+$(eval $(call remember,$(OUT)/obj/hosted,$(HOSTED)))
+$(eval $(call remember,$(B)/obj/hook,$(HOOK)))
+$(eval $(call remember,$(B)/obj/ext,$(HOSTED) for $(PYTHON)))
 
 $(OUT)/obj/hosted/%.o: %.c $(OUT)/obj/hosted.flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(HOSTED) -c $< -o $@
 
-$(OUT)/obj/hook/%.o: %.c $(OUT)/obj/hook.flags
+$(B)/obj/hook/%.o: %.c $(B)/obj/hook.flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(HOOK) -c $< -o $@
 
-$(OUT)/obj/ext/%.o: %.c $(OUT)/obj/hosted.flags
+$(B)/obj/ext/%.o: %.c $(B)/obj/ext.flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(EXT) -c $< -o $@
@@ -180,22 +223,28 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
 	    -Wl,-z,nodelete -o $@
 
-$(OUT)/python/neaptide/_neap.abi3.so: $(ext_obj) $(query_obj) $(schema_obj)
+$(B)/python/neaptide/_neap.abi3.so: $(ext_obj) $(query_obj) $(schema_obj)
 	$(call say,LD)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -shared $(SANITIZER) $(LDFLAGS) $^ -Wl,-z,now -Wl,-z,relro $(EXT_LIBS) -o $@
+	$(Q)$(CC) -shared $(LDFLAGS) $^ -Wl,-z,now -Wl,-z,relro $(EXT_LIBS) -o $@
 
 # The package is copied whole when a file of it is new, changed or gone.
-$(OUT)/python/.files: FORCE
+$(B)/python/.files: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' $(python_src) | cmp -s - $@ || printf '%s\n' $(python_src) >$@
 
-$(OUT)/python/.made: $(OUT)/python/.files $(python_src)
+$(B)/python/.made: $(B)/python/.files $(python_src)
 	@mkdir -p $(@D)/neaptide
 	$(Q)find $(@D)/neaptide -mindepth 1 ! -name '_neap.abi3.so' -delete
 	$(Q)cp -R bindings/neaptide/. $(@D)/neaptide/
 	$(Q)find $(@D)/neaptide -name __pycache__ -prune -exec rm -rf {} +
 	@touch $@
+
+ifdef SANITIZE
+$(OUT)/python:
+	@mkdir -p $(@D)
+	@ln -sfn ../python $@
+endif
 
 $(OUT)/bin/neap: Makefile
 	@mkdir -p $(@D)
@@ -257,7 +306,82 @@ $(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/%.o $(B)/fuzz/libparts.a
 	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 	    $^ $(HOSTED_LIBS) -o $@
 
+# The Python that tests and lint run in. The wheels come from PyPI, versions pinned.
+$(VENV)/.made: tests/requirements.txt
+	@echo '  VENV  $(VENV)'
+	$(Q)rm -rf $(VENV)
+	$(Q)$(PYTHON) -m venv $(VENV)
+	$(Q)$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS= $(VENV)/bin/python -m pytest
+
+# ---- lint ----
+
+lint: lint-format lint-tidy lint-ruff lint-mypy lint-stub ## formatting, clang-tidy, types
+
+c_rooms := schema daemon libhook bindings tests/unit tests/fuzz tests/targets
+format_src := $(shell find $(c_rooms) demo -name '*.[ch]' -o -name '*.cc' 2>/dev/null)
+py_lint := bindings/neaptide schema tests demo setup.py
+
+lint-format: venv
+	@$(VENV)/bin/clang-format --dry-run -Werror $(format_src)
+
+format: venv ## format C and Python as lint wants it
+	@$(VENV)/bin/clang-format -i $(format_src)
+	@$(VENV)/bin/ruff format -q $(wildcard $(py_lint))
+
+# A file is looked at again when its object is, that is when it or a header changed.
+# clang has to like it as well, so that both compilers build the tree.
+tidy_hosted := $(schema_src) $(wire_src) $(daemon_src) $(query_src) $(unit_src) $(fuzz_src)
+tidied := $(patsubst %,$(B)/tidy/%.ok,$(tidy_hosted) $(hook_src) $(ext_src))
+CLANG_HEADERS = $(eval CLANG_HEADERS := -isystem \
+    $$(shell $(CLANG) -print-resource-dir)/include)$(CLANG_HEADERS)
+define tidy
+	@printf '  %-5s %s\n' TIDY $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -fsyntax-only $(filter-out -MMD -MP,$(1)) $<
+	$(Q)$(VENV)/bin/clang-tidy --quiet $< -- $(filter-out -MMD -MP -W% -f%,$(1)) \
+	    $(CLANG_HEADERS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
+endef
+
+lint-tidy: $(tidied)
+
+$(B)/tidy/libhook/%.ok: libhook/% $(B)/obj/hook/libhook/$$(basename $$*).o .clang-tidy | venv
+	$(call tidy,$(HOOK))
+
+$(B)/tidy/bindings/ext/%.ok: bindings/ext/% $(B)/obj/ext/bindings/ext/$$(basename $$*).o \
+    .clang-tidy | venv
+	$(call tidy,$(EXT))
+
+$(B)/tidy/%.ok: % $(B)/obj/hosted/$$(basename $$*).o .clang-tidy | venv
+	$(call tidy,$(HOSTED))
+
+lint-ruff: venv
+	@$(VENV)/bin/ruff check -q $(wildcard $(py_lint))
+	@$(VENV)/bin/ruff format -q --check $(wildcard $(py_lint))
+
+lint-mypy: venv
+	@$(VENV)/bin/mypy
+
+lint-stub: venv ext package
+	@MYPYPATH=$(B)/python PYTHONPATH=$(B)/python $(VENV)/bin/stubtest neaptide._neap
+
 # ---- the rest ----
+
+# bin/neap finds its real place through the symbolic link, neapd through /proc/self/exe.
+install: all ## install under PREFIX (/usr/local); DESTDIR is honoured
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/neaptide/bin \
+	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib $(DESTDIR)$(PREFIX)/lib/neaptide/python
+	install -m 755 $(B)/bin/neap $(B)/bin/neapd $(DESTDIR)$(PREFIX)/lib/neaptide/bin
+	install -m 755 $(B)/lib/libneap.so $(DESTDIR)$(PREFIX)/lib/neaptide/lib
+	cp -R $(B)/python/neaptide $(DESTDIR)$(PREFIX)/lib/neaptide/python
+	find $(DESTDIR)$(PREFIX)/lib/neaptide -name __pycache__ -prune -exec rm -rf {} +
+	ln -sf ../lib/neaptide/bin/neap ../lib/neaptide/bin/neapd $(DESTDIR)$(PREFIX)/bin
+	for page in $(wildcard docs/man/*.[18]); do \
+	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; \
+	done
 
 clean: ## remove build/
 	rm -rf $(B)
