@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read recordings made by ``neap run``.
 
-    import neaptide
+import neaptide
 
-    with neaptide.open("app.neap") as rec:
-        for row in rec.report(metric="peak", limit=20):
-            print(row.value, row.count, row.frames[0].function)
+with neaptide.open("app.neap") as rec:
+    for row in rec.report(metric="peak", limit=20):
+        print(row.value, row.count, row.frames[0].function)
 """
 
 from neaptide._neap import (

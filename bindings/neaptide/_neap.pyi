@@ -8,15 +8,14 @@ it. Sizes are bytes, times are nanoseconds since the recording's start.
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, TypedDict, final, type_check_only
+from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
 from _typeshed import structseq
-from typing_extensions import Self
 
 __version__: str
 
-Metric = Literal["live", "peak", "allocated", "temporary"]
-Cell = int | float | str | bytes | None
+_Metric = Literal["live", "peak", "allocated", "temporary"]
+_Cell = int | float | str | bytes | None
 
 @type_check_only
 class _Exit(TypedDict):
@@ -46,7 +45,7 @@ class Error(Exception):
     """What Neaptide could not do, in one line: what, on what, why, and what next."""
 
 class UsageError(Error, ValueError):
-    """A question that makes no sense: an unknown metric, a process that is not there."""
+    """A question that makes no sense, such as an unknown metric or process."""
 
 class MissingFileError(Error, FileNotFoundError):
     """There is no such file."""
@@ -79,7 +78,7 @@ class Recording:
         """The path it was opened by."""
     @property
     def state(self) -> Literal["finished", "running", "lost"]:
-        """Whole, still being written, or left behind by a collector that ended early."""
+        """Whole, still being written, or left behind when the collector ended early."""
     @property
     def recording(self) -> _Recording:
         """The program, its times and its end, as in the JSON of a report."""
@@ -94,7 +93,7 @@ class Recording:
         """What is missing. All zero: the recording is exact."""
     def report(
         self,
-        metric: Metric | str = "peak",
+        metric: _Metric | str = "peak",
         limit: int | None = 20,
         pid: int | None = None,
     ) -> Report:
@@ -111,7 +110,7 @@ class Recording:
         suppressions is the text of a LeakSanitizer suppression file. Unless builtin is
         false, what the C and C++ runtimes keep on purpose is suppressed as well.
         """
-    def sql(self, statement: str, parameters: Sequence[Cell] = ()) -> Table:
+    def sql(self, statement: str, parameters: Sequence[_Cell] = ()) -> Table:
         """The answer to one SQL statement that reads, with a parameter for each ?."""
     def live(self) -> Table:
         """The blocks that were never freed: the view live."""
@@ -151,7 +150,7 @@ class Report:
     """A sequence of rows, the largest first, with the totals of all stacks."""
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> _Metric:
         """What the values measure."""
     @property
     def unit(self) -> Literal["bytes"]:

@@ -150,7 +150,7 @@ def os_error(error: OSError) -> str:
 def main(words: list[str] | None = None) -> int:
     """Entry point of ``neap``; returns the exit status."""
     if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text in any encoding.
         if hasattr(stream, "reconfigure"):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings made by code: the real schema, filled with numbers a test knows.
 
-    with Maker(path) as make:
-        main = make.process(100)
-        stack = make.stack("leaf", "main")
-        make.site(main, stack, live=(10, 2), peak=(30, 3))
+with Maker(path) as make:
+    main = make.process(100)
+    stack = make.stack("leaf", "main")
+    make.site(main, stack, live=(10, 2), peak=(30, 3))
 """
 
 import json

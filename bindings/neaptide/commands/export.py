@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a recording in another tool's format:
 
-  collapsed  one line a stack, 'outermost;...;innermost bytes', as flame graph tools
-             read it
+collapsed  one line a stack, 'outermost;...;innermost bytes', as flame graph tools
+           read it
 """
 
 import os

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Show the stacks that hold or allocate the most, by a metric:
 
-  live       still allocated at the end of each process
-  peak       allocated at the moment its process held the most (the default)
-  allocated  everything that was ever allocated
-  temporary  freed before the same thread allocated again
+live       still allocated at the end of each process
+peak       allocated at the moment its process held the most (the default)
+allocated  everything that was ever allocated
+temporary  freed before the same thread allocated again
 """
 
 from argparse import Namespace

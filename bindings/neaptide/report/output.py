@@ -129,8 +129,10 @@ def coverage(answer: Report, pid: int | None) -> str:
     """Which processes a total covers."""
     if pid is not None:
         covered = f"process {pid}"
+    elif answer.processes == 0:
+        return "no process was recorded"
     elif answer.processes == 1:
-        covered = "the only process"
+        covered = "1 process"
     else:
         covered = f"all {amount(answer.processes, 'process')}"
     if answer.images > answer.processes:
@@ -187,7 +189,9 @@ def print_rows(answer: Report, args: Namespace, noun: str) -> None:
         if not frames:
             lines.append("no stack")
         if len(shown) < len(frames):
-            lines.append(paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}"))
+            lines.append(
+                paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}")
+            )
         elif row.truncated and frames:
             lines.append(paint.dim("… outer frames missing"))
         numbers = f"{value:>{width}}  {count:>{count_width}}"
@@ -201,7 +205,8 @@ def print_rest(answer: Report) -> None:
     hidden = answer.stacks - len(answer)
     if hidden > 0:
         value = answer.total.value - sum(row.value for row in answer)
-        print(f"  … {amount(hidden, 'more stack')} with {size(value)}: --limit 0 shows all")
+        more = amount(hidden, "more stack")
+        print(f"  … {more} with {size(value)}: --limit 0 shows all")
 
 
 def hint(text: str) -> None:
