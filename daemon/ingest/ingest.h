@@ -111,7 +111,11 @@ void neap_ingest_loss(struct neap_ingest *ingest, struct neap_ingest_process *pr
 void neap_ingest_counters(struct neap_ingest_process *process,
                           const struct neap_process_counters *counters);
 
-/* No more events of this process. Its live blocks are written with the next commit. */
+/*
+ * No more of this process: it must not be used again, so counters and losses come
+ * before. Its live blocks are written with the next commit, or, if there are hundreds
+ * of thousands, with the next few; its row says `running` until the last of them.
+ */
 void neap_ingest_end(struct neap_ingest_process *process,
                      const struct neap_process_end *end);
 
@@ -121,7 +125,7 @@ struct neap_error *neap_ingest_commit(struct neap_ingest *ingest,
 
 /*
  * Wait for the names of all frames, write the rest. `finished` = every process has
- * ended and the recording is whole.
+ * ended and the recording is whole; otherwise events and commits may follow.
  */
 struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_ns,
                                       bool finished) NEAP_MUST_CHECK;

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One transaction with all that changed.
+ *
+ * Two passes. The first writes rows and changes nothing here but what it may repeat:
+ * numbers of rows are given in memory, "stored" is a mark up to which rows exist.
+ * The second runs after COMMIT has succeeded and moves the marks. A failure in
+ * between rolls back, and the next commit writes the same rows again, and newer ones.
+ *
+ * Live blocks of a process that has ended are written LIVE_ROWS a commit, so that a
+ * process that leaves ten million does not keep the lanes of others waiting for
+ * seconds, nor makes a log of a gigabyte. Its row says `running` until the last.
+ */
+#include "daemon/ingest/commit.h"
+
+#include "daemon/ingest/state.h"
+
+#define LIVE_ROWS 524288u
+
+#define I(value)  ((int64_t)(value))
+
+/* Return an error from the function around. */
+#define TRY(call)                         \
+    do {                                  \
+        struct neap_error *err_ = (call); \
+        if (err_)                         \
+            return err_;                  \
+    } while (0)
+
+static struct neap_error *write_names(struct neap_ingest *ingest)
+{
+    const struct neap_names *names = &ingest->stacks.names;
+    struct neap_write *write = &ingest->write;
+
+    for (size_t i = names->modules_stored; i < names->modules.count; i++) {
+        const struct neap_module *module = &names->modules.data[i];
+
+        TRY(neap_write_row(write, NEAP_STATEMENT_MODULE, "iss", I(i + 1), module->path,
+                           module->build_id));
+    }
+    for (size_t i = names->frames_stored; i < names->frames.count; i++) {
+        const struct neap_frame *frame = &names->frames.data[i];
+        const struct neap_location *location = &names->locations.data[frame->location];
+
+        TRY(neap_write_row(
+            write, NEAP_STATEMENT_FRAME, "issiiii", I(i + 1), frame->function,
+            frame->file, frame->line ? I(frame->line) : NEAP_SQL_NULL,
+            location->module == NEAP_MODULE_NONE ? NEAP_SQL_NULL
+                                                 : I(location->module) + 1,
+            I(location->offset), I(frame->inlined)));
+    }
+    for (size_t i = 0; i < names->renamed.count; i++) {
+        uint32_t number = names->renamed.data[i];
+        const struct neap_frame *frame = &names->frames.data[number];
+
+        TRY(neap_write_row(write, NEAP_STATEMENT_FRAME_NAME, "issi", I(number) + 1,
+                           frame->function, frame->file,
+                           frame->line ? I(frame->line) : NEAP_SQL_NULL));
+    }
+    return NULL;
+}
+
+static struct neap_error *write_stacks(struct neap_ingest *ingest)
+{
+    const struct neap_stacks *stacks = &ingest->stacks;
+    neap_auto_str struct neap_str json = {0};
+
+    for (size_t i = 0; i < stacks->pending.count; i++) {
+        uint32_t number = stacks->pending.data[i];
+        const struct neap_stack *stack = &stacks->stacks.data[number];
+
+        if (stack->stored && !neap_stack_final(stacks, number))
+            continue;
+        neap_stack_frames(stacks, number, &json);
+        if (json.failed)
+            return NEAP_NO_MEMORY;
+        TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_STACK, "isi", I(number) + 1,
+                           json.data, I(stack->truncated)));
+    }
+    return NULL;
+}
+
+static void row_add(struct neap_amount *sum, struct neap_amount amount)
+{
+    sum->count += amount.count;
+    sum->bytes += amount.bytes;
+}
+
+static void row_add_site(const struct neap_track *track, struct neap_site_row *row,
+                         const struct neap_site *site)
+{
+    row_add(&row->alloc, site->alloc);
+    row_add(&row->free, site->free);
+    row_add(&row->live, neap_site_live(site));
+    row_add(&row->peak, neap_site_peak(track, site));
+    row_add(&row->temporary, site->temporary);
+}
+
+/* The row of a group. True: one of its sites has changed. */
+static bool group_row(const struct neap_ingest_process *process,
+                      const struct neap_group *group, struct neap_site_row *ret)
+{
+    bool dirty = false;
+
+    *ret = (struct neap_site_row){0};
+    for (uint32_t i = group->first_site; i != NEAP_SITE_NONE;
+         i = process->track.sites.data[i].next) {
+        row_add_site(&process->track, ret, &process->track.sites.data[i]);
+        dirty |= process->track.sites.data[i].dirty;
+    }
+    return dirty;
+}
+
+/* The row of all sites without a stack. */
+static struct neap_site_row unknown_row(const struct neap_ingest_process *process)
+{
+    struct neap_site_row row = {0};
+
+    for (size_t i = 0; i < process->track.sites.count; i++) {
+        if (process->track.sites.data[i].group == NEAP_SITE_NONE)
+            row_add_site(&process->track, &row, &process->track.sites.data[i]);
+    }
+    return row;
+}
+
+static bool amount_equal(struct neap_amount a, struct neap_amount b)
+{
+    return a.count == b.count && a.bytes == b.bytes;
+}
+
+static bool row_equal(const struct neap_site_row *a, const struct neap_site_row *b)
+{
+    return amount_equal(a->alloc, b->alloc) && amount_equal(a->free, b->free) &&
+           amount_equal(a->peak, b->peak) && amount_equal(a->temporary, b->temporary);
+}
+
+static struct neap_error *write_site(const struct neap_ingest_process *process,
+                                     uint32_t stack, const struct neap_site_row *row)
+{
+    return neap_write_row(
+        &process->ingest->write, NEAP_STATEMENT_SITE, "iiiiiiiiiiii", I(process->id),
+        I(stack) + 1, I(row->alloc.count), I(row->alloc.bytes), I(row->free.count),
+        I(row->free.bytes), I(row->live.count), I(row->live.bytes), I(row->peak.count),
+        I(row->peak.bytes), I(row->temporary.count), I(row->temporary.bytes));
+}
+
+static struct neap_error *write_sites(const struct neap_ingest_process *process)
+{
+    struct neap_site_row row;
+    uint32_t unknown = process->ingest->stacks.unknown;
+
+    for (size_t i = 0; i < process->groups.count; i++) {
+        const struct neap_group *group = &process->groups.data[i];
+
+        if (!group_row(process, group, &row) &&
+            amount_equal(row.peak, group->stored_peak))
+            continue;
+        /* A stack that only mapped memory has no row. */
+        if (row.alloc.count)
+            TRY(write_site(process, group->stack, &row));
+    }
+    row = unknown_row(process);
+    if (row_equal(&row, &process->unknown))
+        return NULL;
+    if (unknown == NEAP_STACK_NONE)
+        return NEAP_NO_MEMORY;
+    if (row.alloc.count == 0)
+        return neap_write_row(&process->ingest->write, NEAP_STATEMENT_SITE_DELETE, "ii",
+                              I(process->id), I(unknown) + 1);
+    return write_site(process, unknown, &row);
+}
+
+static struct neap_error *write_threads(const struct neap_ingest_process *process)
+{
+    for (size_t i = 1; i < process->threads.count; i++) {
+        const struct neap_thread *thread = &process->threads.data[i];
+        bool ended = thread->lane == NEAP_LANE_NONE;
+
+        if (thread->dirty)
+            TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_THREAD, "iiisii",
+                               I(thread->id), I(process->id), I(thread->actor.tid),
+                               thread->name, I(thread->start_ns),
+                               ended ? I(thread->end_ns) : NEAP_SQL_NULL));
+    }
+    return NULL;
+}
+
+/* May the row of a map go out? Its stack may still come while the process runs. */
+static bool map_ready(const struct neap_ingest_process *process,
+                      const struct neap_map_row *row)
+{
+    return process->ended || row->site == NEAP_SITE_NONE ||
+           process->track.sites.data[row->site].group != NEAP_SITE_NONE;
+}
+
+static struct neap_error *write_maps(const struct neap_ingest_process *process)
+{
+    static const char *const ops[NEAP_MAP_OP_END] = {
+        "", "mmap", "munmap", "mremap", "brk", "madvise",
+    };
+
+    for (size_t i = 0; i < process->maps.count; i++) {
+        const struct neap_map_row *row = &process->maps.data[i];
+        const struct neap_ev_map *event = &row->event;
+        int64_t stack = NEAP_SQL_NULL;
+
+        if (!map_ready(process, row))
+            continue;
+        if (row->site != NEAP_SITE_NONE &&
+            process->track.sites.data[row->site].group != NEAP_SITE_NONE)
+            stack = I(neap_site_stack(process, row->site)) + 1;
+        TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_MAP, "iiisiiiiiii",
+                           I(row->ts_ns), I(process->id), I(row->tid), ops[event->op],
+                           I(event->address), I(event->size), I(event->old_address),
+                           I(event->old_size), I(event->prot), I(event->flags), stack));
+    }
+    return NULL;
+}
+
+static struct neap_error *write_live(struct neap_ingest_process *process,
+                                     uint32_t *budget)
+{
+    const struct neap_block *block;
+
+    process->live_next = process->live_cursor;
+    process->live_done = false;
+    while (*budget > 0) {
+        uint32_t stack;
+
+        block = neap_blocks_next(&process->track.blocks, &process->live_next);
+        if (!block) {
+            process->live_done = true;
+            return NULL;
+        }
+        stack = neap_site_stack(process, block->site);
+        if (stack == NEAP_STACK_NONE)
+            return NEAP_NO_MEMORY;
+        TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_LIVE, "iiiiii",
+                           I(process->id), I(block->address), I(block->size),
+                           I(stack) + 1, I(block->tid), I(block->ts_ns)));
+        (*budget)--;
+    }
+    return NULL;
+}
+
+static struct neap_error *write_losses(struct neap_ingest *ingest, uint64_t process,
+                                       const struct neap_loss *losses)
+{
+    static const char *const words[NEAP_LOSS_COUNT] = {
+#define NEAP_LOSS_WORD(upper, lower) [NEAP_LOSS_##upper] = #lower,
+        NEAP_LOSSES(NEAP_LOSS_WORD)
+#undef NEAP_LOSS_WORD
+    };
+
+    for (int i = 0; i < NEAP_LOSS_COUNT; i++) {
+        if (losses[i].dirty)
+            TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_LOSS, "isiii", I(process),
+                               words[i], I(losses[i].ts_ns), I(losses[i].amount.count),
+                               I(losses[i].amount.bytes)));
+    }
+    return NULL;
+}
+
+static struct neap_error *write_process(const struct neap_ingest_process *process)
+{
+    static const char *const kinds[] = {
+        [NEAP_EXIT_RUNNING] = "running",   [NEAP_EXIT_EXITED] = "exited",
+        [NEAP_EXIT_SIGNALED] = "signaled", [NEAP_EXIT_EXEC] = "exec",
+        [NEAP_EXIT_LOST] = "lost",
+    };
+    struct neap_write *write = &process->ingest->write;
+    const struct neap_track *track = &process->track;
+    const struct neap_process_counters *counters = &process->counters;
+    struct neap_process_end end = {.kind = NEAP_EXIT_RUNNING};
+
+    if (process->ended && process->live_done)
+        end = process->end;
+    if (!process->stored) {
+        TRY(neap_write_row(write, NEAP_STATEMENT_PROCESS, "iiississ", I(process->id),
+                           I(process->pid), I(process->ppid), process->exe,
+                           process->command, I(process->start_ns), process->allocator,
+                           process->unwinder));
+        if (process->main)
+            TRY(neap_write_row(write, NEAP_STATEMENT_MAIN_PROCESS, "i",
+                               I(process->id)));
+    }
+    return neap_write_row(
+        write, NEAP_STATEMENT_PROCESS_STATE, "iisiiiiiiiiiii", I(process->id),
+        end.kind == NEAP_EXIT_RUNNING ? NEAP_SQL_NULL : I(end.end_ns), kinds[end.kind],
+        end.has_code ? I(end.code) : NEAP_SQL_NULL, I(track->live.bytes),
+        I(track->live.count), I(track->peak.bytes), I(track->peak.count),
+        I(track->peak_ns), I(track->foreign_frees), I(counters->truncated_stacks),
+        I(counters->verified), I(counters->verify_differences), I(counters->waits));
+}
+
+static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
+{
+    uint32_t budget = LIVE_ROWS;
+
+    TRY(write_names(ingest));
+    TRY(write_stacks(ingest));
+    for (struct neap_ingest_process *process = ingest->first; process;
+         process = process->next) {
+        if (!process->dirty)
+            continue;
+        TRY(write_threads(process));
+        TRY(write_sites(process));
+        TRY(write_maps(process));
+        if (process->ended)
+            TRY(write_live(process, &budget));
+        TRY(write_losses(ingest, process->id, process->losses));
+        TRY(write_process(process));
+    }
+    TRY(write_losses(ingest, 0, ingest->losses));
+    if (ingest->finished)
+        TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_FINISHED, ""));
+    return neap_write_row(&ingest->write, NEAP_STATEMENT_DURATION, "i", I(now_ns));
+}
+
+static void losses_stored(struct neap_loss *losses)
+{
+    for (int i = 0; i < NEAP_LOSS_COUNT; i++)
+        losses[i].dirty = false;
+}
+
+static void maps_stored(struct neap_ingest_process *process)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < process->maps.count; i++) {
+        if (!map_ready(process, &process->maps.data[i]))
+            process->maps.data[kept++] = process->maps.data[i];
+    }
+    process->ingest->map_rows -= process->maps.count - kept;
+    process->maps.count = kept;
+}
+
+static void process_stored(struct neap_ingest_process *process, uint64_t now_ns)
+{
+    for (size_t i = 0; i < process->groups.count; i++) {
+        struct neap_site_row row;
+
+        (void)group_row(process, &process->groups.data[i], &row);
+        process->groups.data[i].stored_peak = row.peak;
+    }
+    process->unknown = unknown_row(process);
+    for (size_t i = 0; i < process->track.sites.count; i++)
+        process->track.sites.data[i].dirty = false;
+    neap_threads_stored(process, now_ns);
+    maps_stored(process);
+    losses_stored(process->losses);
+    process->live_cursor = process->live_next;
+    process->stored = true;
+    /* Until all live blocks and held-back maps are out, there is more to write. */
+    process->dirty = process->ended || process->maps.count > 0;
+}
+
+void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *process)
+{
+    const struct neap_track *track = &process->track;
+
+    tally->processes++;
+    tally->running += !process->ended || process->end.kind == NEAP_EXIT_RUNNING;
+    tally->alloc_count += track->alloc.count;
+    tally->alloc_bytes += track->alloc.bytes;
+    tally->peak_bytes += track->peak.bytes;
+    tally->live_count += track->live.count;
+    tally->live_bytes += track->live.bytes;
+    for (int i = 0; i < NEAP_LOSS_COUNT; i++)
+        tally->lost_events += process->losses[i].amount.count;
+}
+
+static void all_stored(struct neap_ingest *ingest, uint64_t now_ns)
+{
+    struct neap_ingest_process **link = &ingest->first;
+
+    neap_stacks_stored(&ingest->stacks);
+    losses_stored(ingest->losses);
+    while (*link) {
+        struct neap_ingest_process *process = *link;
+
+        if (process->dirty)
+            process_stored(process, now_ns);
+        if (process->ended && process->live_done) {
+            *link = process->next;
+            /* All of it is in the recording: its totals are all that is needed. */
+            neap_tally_add(&ingest->gone, process);
+            neap_process_destroy(process);
+        } else {
+            link = &process->next;
+        }
+    }
+    ingest->last = link;
+}
+
+struct neap_error *neap_commit(struct neap_ingest *ingest, uint64_t now_ns)
+{
+    struct neap_error *err;
+
+    if (now_ns > ingest->now_ns)
+        ingest->now_ns = now_ns;
+    for (struct neap_ingest_process *process = ingest->first; process;
+         process = process->next) {
+        if (process->dirty)
+            neap_process_resolve(process);
+    }
+    neap_names_poll(&ingest->stacks.names, false);
+    err = neap_write_begin(&ingest->write);
+    if (!err)
+        err = write_all(ingest, now_ns);
+    if (!err)
+        err = neap_write_commit(&ingest->write);
+    ingest->commit_failed = err != NULL;
+    if (err) {
+        neap_write_rollback(&ingest->write);
+        return err;
+    }
+    all_stored(ingest, now_ns);
+    return NULL;
+}
+
+bool neap_commit_more(const struct neap_ingest *ingest)
+{
+    for (const struct neap_ingest_process *process = ingest->first; process;
+         process = process->next) {
+        if (process->ended)
+            return true;
+    }
+    return false;
+}
+
+void neap_commit_loss(struct neap_ingest *ingest)
+{
+    struct neap_loss *loss = &ingest->losses[NEAP_LOSS_STORE];
+    struct neap_amount rows = loss->amount;
+    struct neap_error *err = neap_write_begin(&ingest->write);
+
+    for (const struct neap_ingest_process *process = ingest->first; process;
+         process = process->next) {
+        if (!process->dirty)
+            continue;
+        rows.count += 1 + process->maps.count;
+        if (process->ended) {
+            rows.count += process->track.live.count;
+            rows.bytes += process->track.live.bytes;
+        }
+    }
+    if (!err)
+        err = neap_write_row(&ingest->write, NEAP_STATEMENT_LOSS, "isiii", I(0),
+                             "store", I(ingest->now_ns), I(rows.count), I(rows.bytes));
+    if (!err)
+        err = neap_write_commit(&ingest->write);
+    if (err)
+        neap_write_rollback(&ingest->write);
+    neap_error_destroy(err);
+    loss->dirty = true;
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One event after another: from a lane's record to the books of its process.
+ *
+ * Records are well-formed (the codec has seen to that) and may still be nonsense.
+ * What cannot be true is counted as corrupt and otherwise ignored; what finds no
+ * memory is counted as a lost event. Sizes and sums stay far from overflow, as no
+ * block is larger than the address space.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/ingest/commit.h"
+#include "daemon/ingest/state.h"
+
+#define SIZE_LIMIT ((uint64_t)1 << 56) /* user addresses have 56 bits at most */
+#define MAPS_LIMIT 65536u              /* rows of raw_map waiting, 7 MiB */
+
+static NEAP_COLD void lost(struct neap_ingest_process *process,
+                           enum neap_loss_what what, uint64_t bytes)
+{
+    neap_loss_add(process->ingest, process, what, 1, bytes);
+}
+
+static NEAP_COLD bool lanes_reach(struct neap_ingest_process *process, uint32_t lane)
+{
+    if (lane >= UINT32_MAX / 2 ||
+        !neap_vec_reserve(&process->lanes, lane + 1 - process->lanes.count))
+        return false;
+    while (process->lanes.count <= lane)
+        process->lanes.data[process->lanes.count++] = (struct neap_lane_state){
+            .now_ns = process->start_ns, .site = NEAP_SITE_NONE};
+    return true;
+}
+
+/* The site of `hash`: a loop asks for the same one again and again. */
+NEAP_ALWAYS_INLINE uint32_t site_of(struct neap_ingest_process *process,
+                                    struct neap_lane_state *lane, uint64_t hash)
+{
+    if (NEAP_LIKELY(lane->site != NEAP_SITE_NONE && lane->hash == hash))
+        return lane->site;
+    lane->hash = hash;
+    lane->site = neap_track_site(&process->track, hash);
+    return lane->site;
+}
+
+static void on_alloc(struct neap_ingest_process *process, struct neap_lane_state *lane,
+                     const struct neap_ev_alloc *event)
+{
+    struct neap_actor *actor = &process->threads.data[lane->thread].actor;
+    uint32_t site;
+
+    if (NEAP_UNLIKELY(event->address == 0 || event->size >= SIZE_LIMIT)) {
+        lost(process, NEAP_LOSS_CORRUPT, 0);
+        return;
+    }
+    site = site_of(process, lane, event->stack);
+    if (NEAP_UNLIKELY(site == NEAP_SITE_NONE ||
+                      !neap_track_alloc(&process->track, actor, site, event->address,
+                                        event->size, lane->now_ns)))
+        lost(process, NEAP_LOSS_EVENTS, event->size);
+}
+
+static void on_thread(struct neap_ingest_process *process, uint32_t number,
+                      const struct neap_ev_thread *record)
+{
+    struct neap_lane_state *lane = &process->lanes.data[number];
+    const struct neap_thread *before = &process->threads.data[lane->thread];
+
+    if (lane->thread == 0 || before->actor.tid != record->tid) {
+        /* The thread before went without a word; nobody shares a lane. */
+        neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
+        if (before->lane == number)
+            neap_thread_leave(process, lane->thread, lane->now_ns);
+    }
+    lane->thread = neap_thread_enter(process, number, record, lane->now_ns);
+    if (lane->thread == 0)
+        lost(process, NEAP_LOSS_EVENTS, 0);
+}
+
+static void on_thread_end(struct neap_ingest_process *process,
+                          struct neap_lane_state *lane)
+{
+    neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
+    neap_thread_leave(process, lane->thread, lane->now_ns);
+    lane->thread = 0;
+}
+
+/* Keep the pcs until the next commit. A pc of 0 is no code: there the walk ended. */
+static void on_stack(struct neap_ingest_process *process,
+                     const struct neap_ev_stack *event)
+{
+    uint32_t site = neap_track_site(&process->track, event->hash);
+    struct neap_raw_stack *raw;
+    uint16_t depth = 0;
+
+    while (depth < event->depth && event->pc[depth] != 0)
+        depth++;
+    if (depth == 0)
+        return;
+    if (site == NEAP_SITE_NONE || !neap_vec_reserve(&process->raw_stacks, site + 1u)) {
+        lost(process, NEAP_LOSS_STACKS, 0);
+        return;
+    }
+    while (process->raw_stacks.count <= site)
+        process->raw_stacks.data[process->raw_stacks.count++] = NULL;
+    if (process->raw_stacks.data[site] ||
+        process->track.sites.data[site].group != NEAP_SITE_NONE)
+        return; /* sent again */
+    raw = malloc(sizeof(*raw) + depth * sizeof(raw->pc[0]));
+    if (!raw) {
+        lost(process, NEAP_LOSS_STACKS, 0);
+        return;
+    }
+    raw->generation = event->generation;
+    raw->depth = depth;
+    raw->truncated = event->flags != 0 || depth < event->depth;
+    memcpy(raw->pc, event->pc, depth * sizeof(raw->pc[0]));
+    process->raw_stacks.data[site] = raw;
+}
+
+static void on_module(struct neap_ingest_process *process,
+                      const struct neap_ev_module *event)
+{
+    struct neap_range range = {.start = event->start,
+                               .end = event->end,
+                               .bias = event->bias,
+                               .generation = event->generation};
+
+    range.module = neap_names_module(
+        &process->ingest->stacks.names, neap_ev_module_path(event), event->path_len,
+        neap_ev_module_build_id(event), event->build_id_len);
+    if (range.module == NEAP_MODULE_NONE || !neap_ranges_add(&process->ranges, &range))
+        lost(process, NEAP_LOSS_EVENTS, 0);
+}
+
+/*
+ * Maps are rows as they are. Should they fill the buffer between two commits, there
+ * is a commit now; but only one in vain, not one for each event on a full disk.
+ */
+static void on_map(struct neap_ingest_process *process, struct neap_lane_state *lane,
+                   const struct neap_ev_map *event)
+{
+    struct neap_ingest *ingest = process->ingest;
+    struct neap_map_row row = {.event = *event,
+                               .ts_ns = lane->now_ns,
+                               .tid = process->threads.data[lane->thread].actor.tid,
+                               .site = NEAP_SITE_NONE};
+
+    if (event->stack)
+        row.site = site_of(process, lane, event->stack);
+    if (ingest->map_rows >= MAPS_LIMIT && !ingest->commit_failed)
+        neap_error_destroy(neap_commit(ingest, ingest->now_ns));
+    if (ingest->map_rows >= MAPS_LIMIT || !neap_vec_push(&process->maps, row))
+        lost(process, NEAP_LOSS_STORE, event->size);
+    else
+        ingest->map_rows++;
+}
+
+static void on_realloc_fail(struct neap_ingest_process *process,
+                            struct neap_lane_state *lane, uint64_t address)
+{
+    if (lane->pending.open && lane->pending.block.address == address)
+        neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
+    else
+        lost(process, NEAP_LOSS_CORRUPT, 0);
+}
+
+static void on_rare(struct neap_ingest_process *process, uint32_t number,
+                    const struct neap_event *event)
+{
+    struct neap_lane_state *lane = &process->lanes.data[number];
+
+    switch (event->kind) {
+    case NEAP_EV_TIME:
+        lane->now_ns = event->time->now_ns;
+        break;
+    case NEAP_EV_THREAD:
+        on_thread(process, number, event->thread);
+        break;
+    case NEAP_EV_THREAD_END:
+        on_thread_end(process, lane);
+        break;
+    case NEAP_EV_STACK:
+        on_stack(process, event->stack);
+        break;
+    case NEAP_EV_MODULE:
+        on_module(process, event->module);
+        break;
+    case NEAP_EV_MAP:
+        on_map(process, lane, event->map);
+        break;
+    case NEAP_EV_EXIT:
+        process->has_exit_record = true;
+        process->exit_record = (int32_t)event->exit->code;
+        break;
+    default:
+        break;
+    }
+}
+
+void neap_process_event(struct neap_ingest_process *process, uint32_t number,
+                        const struct neap_event *event)
+{
+    struct neap_track *track = &process->track;
+    struct neap_lane_state *lane;
+    struct neap_actor *actor;
+
+    if (NEAP_UNLIKELY(number >= process->lanes.count &&
+                      !lanes_reach(process, number))) {
+        lost(process, NEAP_LOSS_EVENTS, 0);
+        return;
+    }
+    process->dirty = true;
+    lane = &process->lanes.data[number];
+    actor = &process->threads.data[lane->thread].actor;
+    switch (event->kind) {
+    case NEAP_EV_ALLOC:
+        on_alloc(process, lane, event->alloc);
+        break;
+    case NEAP_EV_FREE:
+        neap_track_free(track, actor, event->free->address);
+        break;
+    case NEAP_EV_REALLOC_FREE:
+        neap_track_realloc_free(track, actor, &lane->pending, event->free->address,
+                                lane->now_ns);
+        break;
+    case NEAP_EV_REALLOC_ALLOC:
+        neap_track_realloc_done(&lane->pending);
+        on_alloc(process, lane, event->alloc);
+        break;
+    case NEAP_EV_REALLOC_FAIL:
+        on_realloc_fail(process, lane, event->free->address);
+        break;
+    default:
+        on_rare(process, number, event);
+        break;
+    }
+}
+
+void neap_process_settle(struct neap_ingest_process *process)
+{
+    for (size_t i = 0; i < process->lanes.count; i++)
+        neap_track_realloc_undo(&process->track, &process->lanes.data[i].pending,
+                                process->lanes.data[i].now_ns);
+    for (uint32_t i = 1; i < process->threads.count; i++)
+        neap_thread_leave(process, i, process->end.end_ns);
+    neap_vec_deinit(&process->lanes);
+}
+
+void neap_process_destroy(struct neap_ingest_process *process)
+{
+    if (!process)
+        return;
+    for (size_t i = 0; i < process->raw_stacks.count; i++)
+        free(process->raw_stacks.data[i]);
+    neap_vec_deinit(&process->raw_stacks);
+    neap_vec_deinit(&process->groups);
+    neap_map_deinit(&process->group_of_stack);
+    neap_vec_deinit(&process->maps);
+    neap_vec_deinit(&process->lanes);
+    neap_vec_deinit(&process->threads);
+    neap_vec_deinit(&process->free_threads);
+    neap_map_deinit(&process->thread_of_tid);
+    neap_ranges_deinit(&process->ranges);
+    neap_track_deinit(&process->track);
+    free(process->exe);
+    free(process->command);
+    free(process->allocator);
+    free(process->unwinder);
+    free(process);
+}

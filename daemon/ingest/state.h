@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What ingest knows: one recording, its processes, their lanes and threads.
+ *
+ *   process.c   changes it as events come in; never fails, never writes
+ *   commit.c    writes what has changed; on failure all of it is still changed
+ *   ingest.c    the public face
+ *
+ * Nothing here outlives its use: a process goes with the commit that has stored the
+ * last of it, a thread some time after its end.
+ */
+#ifndef NEAP_DAEMON_INGEST_STATE_H
+#define NEAP_DAEMON_INGEST_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/ingest/ingest.h"
+#include "daemon/ingest/ranges.h"
+#include "daemon/ingest/stacks.h"
+#include "daemon/ingest/track.h"
+#include "daemon/ingest/write.h"
+#include "schema/base/map.h"
+#include "schema/base/vec.h"
+
+#define NEAP_LANE_NONE UINT32_MAX
+
+/* The words of raw_loss.what. */
+#define NEAP_LOSSES(X)                                                            \
+    X(EVENTS, events)   /* never reached us, or found no memory here */           \
+    X(STACKS, stacks)   /* stacks whose frames never came */                      \
+    X(LANES, lanes)     /* events of threads that found no lane */                \
+    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */     \
+    X(ORDER, order)     /* events that were waited for in vain */                 \
+    X(STORE, store)     /* rows that could not be kept until they were written */ \
+    X(PROCESS, process) /* processes that gave up connecting */
+
+enum neap_loss_what {
+#define NEAP_LOSS_ENUM(upper, lower) NEAP_LOSS_##upper,
+    NEAP_LOSSES(NEAP_LOSS_ENUM)
+#undef NEAP_LOSS_ENUM
+    NEAP_LOSS_COUNT
+};
+
+struct neap_loss {
+    struct neap_amount amount;
+    uint64_t ts_ns;
+    bool dirty;
+};
+
+/* Threads are numbers; 0 is whoever has not said its name yet. */
+struct neap_thread {
+    struct neap_actor actor;
+    uint32_t lane; /* NEAP_LANE_NONE: has ended */
+    bool dirty;
+    uint64_t id; /* of the row */
+    uint64_t start_ns;
+    uint64_t end_ns;
+    char name[25];
+};
+
+struct neap_lane_state {
+    uint64_t now_ns;
+    uint64_t hash; /* the latest stack, as one follows another in a loop */
+    uint32_t site; /* of `hash`, or NEAP_SITE_NONE */
+    uint32_t thread;
+    struct neap_realloc pending;
+};
+
+/* A STACK record that waits to be resolved. */
+struct neap_raw_stack {
+    uint32_t generation;
+    uint16_t depth;
+    bool truncated;
+    uint64_t pc[];
+};
+
+/* The sites of one process that turned out to have the same stack: one row. */
+struct neap_group {
+    uint32_t stack;
+    uint32_t first_site;
+    struct neap_amount stored_peak;
+};
+
+/* A row of raw_site. */
+struct neap_site_row {
+    struct neap_amount alloc;
+    struct neap_amount free;
+    struct neap_amount live;
+    struct neap_amount peak;
+    struct neap_amount temporary;
+};
+
+/* A row of raw_map. */
+struct neap_map_row {
+    struct neap_ev_map event;
+    uint64_t ts_ns;
+    uint32_t tid;
+    uint32_t site; /* whose stack it is, or NEAP_SITE_NONE */
+};
+
+struct neap_ingest_process {
+    struct neap_ingest *ingest;
+    struct neap_ingest_process *next;
+    uint64_t id;
+    /* as started */
+    int32_t pid;
+    int32_t ppid;
+    char *exe;
+    char *command;
+    char *allocator;
+    char *unwinder;
+    uint64_t start_ns;
+    bool main;
+    /* books */
+    struct neap_track track;
+    struct neap_ranges ranges;
+    struct neap_process_counters counters;
+    struct neap_loss losses[NEAP_LOSS_COUNT];
+    NEAP_VEC(struct neap_lane_state) lanes;
+    NEAP_VEC(struct neap_thread) threads;
+    NEAP_VEC(uint32_t) free_threads; /* numbers of `threads` to use again */
+    struct neap_map thread_of_tid;
+    NEAP_VEC(struct neap_map_row) maps;
+    /* stacks; site numbers index both */
+    NEAP_VEC(struct neap_raw_stack *) raw_stacks;
+    NEAP_VEC(struct neap_group) groups;
+    struct neap_map group_of_stack;
+    struct neap_site_row unknown; /* as stored: all sites without a stack, in one row */
+    /* state */
+    bool stored; /* its row exists */
+    bool dirty;  /* something differs from what is stored */
+    bool ended;
+    bool has_exit_record;
+    int32_t exit_record;
+    struct neap_process_end end;
+    struct neap_blocks_cursor live_cursor; /* how far live blocks are stored */
+    struct neap_blocks_cursor live_next;   /* how far, if this commit succeeds */
+    bool live_done;                        /* this commit has the last of them */
+};
+
+struct neap_ingest {
+    struct neap_write write;
+    struct neap_stacks stacks;
+    struct neap_ingest_process *first;
+    struct neap_ingest_process **last;
+    struct neap_loss losses[NEAP_LOSS_COUNT];
+    uint64_t next_process;
+    uint64_t next_thread;
+    uint64_t now_ns; /* the latest heard of */
+    uint64_t map_rows;
+    bool commit_failed;     /* the last one; the next regular one tries again */
+    bool finished;          /* the recording is whole: say so with the next commit */
+    struct neap_tally gone; /* of the processes that are stored and forgotten */
+};
+
+/* process.c */
+void neap_process_event(struct neap_ingest_process *process, uint32_t lane,
+                        const struct neap_event *event);
+/* No lane goes on: settle what is pending. */
+void neap_process_settle(struct neap_ingest_process *process);
+void neap_process_destroy(struct neap_ingest_process *process);
+
+/* threads.c */
+/* The thread of a THREAD record, made or found again. 0: no memory for a new one. */
+uint32_t neap_thread_enter(struct neap_ingest_process *process, uint32_t lane,
+                           const struct neap_ev_thread *record, uint64_t now_ns);
+void neap_thread_leave(struct neap_ingest_process *process, uint32_t thread,
+                       uint64_t now_ns);
+/* A commit has stored them all: forget those that ended some time ago. */
+void neap_threads_stored(struct neap_ingest_process *process, uint64_t now_ns);
+
+/* resolve.c */
+/* Find the stacks of sites whose frames have come. Without memory: the next time. */
+void neap_process_resolve(struct neap_ingest_process *process);
+/* The stack of a site, the recording's unknown one if it has none. */
+uint32_t neap_site_stack(const struct neap_ingest_process *process, uint32_t site);
+
+/* ingest.c */
+void neap_loss_add(struct neap_ingest *ingest, struct neap_ingest_process *process,
+                   enum neap_loss_what what, uint64_t count, uint64_t bytes);
+
+#endif
