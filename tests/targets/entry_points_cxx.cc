@@ -2,6 +2,8 @@
 /*
  * operator new and delete in all their forms, each pair from functions of their own
  * and with sizes no other call has; then what happens when new fails.
+ *
+ * Links: -fsized-deallocation
  */
 #include <new>
 

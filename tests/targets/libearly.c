@@ -3,7 +3,7 @@
  * A library whose constructors allocate, and which the loader initialises before
  * everything else, a preloaded library included.
  *
- * Links: -Wl,-z,initfirst
+ * Links: -Wl,-z,initfirst -Wl,-soname,libearly.so
  */
 #include "tests/targets/target.h"
 
