@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a collector: set up, say READY, turn the loop until CMD and every
+ * process recorded beside it have ended, write the rest, go.
+ *
+ * A turn: clock word, a pass over all lanes, once a second the counters and a commit,
+ * then a sleep as long as the pace says. A commit that fails never stops the reading:
+ * what it could not write stays dirty, and the next one tries again.
+ *
+ * Two waits have an end: processes that started with our socket in their environment
+ * but have said nothing yet, and, for the launcher's sake, processes that outlive CMD.
+ */
+#include "daemon/collect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+
+#include "daemon/config.h"
+#include "daemon/control.h"
+#include "daemon/ingest/ingest.h"
+#include "daemon/listen.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/session.h"
+#include "daemon/source/ctl.h"
+#include "daemon/source/procfs.h"
+#include "schema/base/cleanup.h"
+#include "schema/base/str.h"
+#include "schema/base/version.h"
+#include "schema/store/store.h"
+
+#define COMMIT_NS 900000000ull  /* between commits; with one's own time, a second */
+#define GRACE_NS  2000000000ull /* for what goes on after CMD */
+#define SEARCH_NS 50000000ull   /* between looks for processes not heard of yet */
+
+struct collector {
+    const struct neap_collect_config *config;
+    sqlite3 *db;
+    struct neap_ingest *ingest;
+    struct neap_ctl *ctl;
+    struct neap_loop *loop;
+    struct neap_session *session;
+    struct neap_listener *listener;
+    struct neap_watch control; /* fd -1 = no launcher any more */
+    struct neap_watch signals;
+    struct neap_pace pace;
+    char *environ_entry; /* NEAP_SOCKET=..., as targets have it */
+    bool started;        /* CMD runs */
+    bool aborted;        /* CMD could not be run */
+    bool terminate;      /* somebody asked us to end */
+    bool dirty;          /* since the last commit */
+    bool told_failure;   /* of a commit */
+    uint64_t commit_ns;  /* of the last commit */
+    uint64_t ended_ns;   /* when CMD's end was noticed, 0 = not yet */
+    uint64_t search_ns;  /* of the last look for unheard processes */
+};
+
+/* ---- words ---- */
+
+void neap_collect_words(const struct neap_collect_config *config,
+                        char *ret[NEAP_COLLECT_WORDS])
+{
+    ret[0] = (char *)config->directory;
+    ret[1] = (char *)config->output;
+    ret[2] = config->force ? "force" : "new";
+    ret[3] = config->follow ? "follow" : "alone";
+    ret[4] = (char *)neap_policy_name(config->policy);
+    ret[5] = "--";
+}
+
+bool neap_collect_parse(char **words, struct neap_collect_config *ret)
+{
+    for (unsigned i = 0; i < NEAP_COLLECT_WORDS; i++) {
+        if (!words[i])
+            return false;
+    }
+    *ret = (struct neap_collect_config){
+        .directory = words[0],
+        .output = words[1],
+        .force = strcmp(words[2], "force") == 0,
+        .follow = strcmp(words[3], "follow") == 0,
+        .policy = strcmp(words[4], "drop") == 0 ? NEAP_POLICY_DROP : NEAP_POLICY_BLOCK,
+        .command = words + NEAP_COLLECT_WORDS,
+    };
+    return strcmp(words[5], "--") == 0;
+}
+
+/* ---- the launcher ---- */
+
+static void forget_launcher(struct collector *collector)
+{
+    int null;
+
+    if (collector->control.fd < 0)
+        return;
+    neap_loop_remove(collector->loop, &collector->control);
+    close(collector->control.fd);
+    collector->control.fd = -1;
+    neap_session_command_orphaned(collector->session);
+    if (!collector->started)
+        collector->aborted = true;
+    /* Whoever reads that pipe must not have to wait for us. */
+    null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, STDERR_FILENO);
+        close(null);
+    }
+}
+
+static void control_ready(void *context)
+{
+    struct collector *collector = context;
+    struct neap_control_message message;
+    struct neap_error *error;
+
+    switch (neap_control_receive(collector->control.fd, false, &message)) {
+    case NEAP_CONTROL_NOTHING:
+        return;
+    case NEAP_CONTROL_CLOSED:
+        forget_launcher(collector);
+        return;
+    case NEAP_CONTROL_GOT:
+        break;
+    }
+    if (message.kind == NEAP_CONTROL_STARTED) {
+        collector->started = true;
+        error = neap_session_command(collector->session, message.value);
+        /* Without it the launcher's word is all there is. */
+        neap_error_destroy(error);
+    } else if (message.kind == NEAP_CONTROL_ENDED) {
+        neap_session_command_status(collector->session, message.value);
+    } else if (message.kind == NEAP_CONTROL_ABORT) {
+        collector->aborted = true;
+    }
+}
+
+static void signals_ready(void *context)
+{
+    struct collector *collector = context;
+    struct signalfd_siginfo info;
+
+    while (read(collector->signals.fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        collector->terminate = true;
+}
+
+/* CMD's part is written: say so, and let the launcher go. */
+static void send_tally(struct collector *collector, const char *failure)
+{
+    struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
+
+    if (collector->control.fd < 0)
+        return;
+    neap_ingest_tally(collector->ingest, &message.tally);
+    snprintf(message.text, sizeof(message.text), "%s", failure ? failure : "");
+    neap_control_send(collector->control.fd, &message);
+    forget_launcher(collector);
+}
+
+/* ---- start ---- */
+
+static struct neap_error *command_json(char **command, char **ret)
+{
+    neap_auto_str struct neap_str str = {0};
+
+    neap_str_char(&str, '[');
+    for (unsigned i = 0; command[i]; i++) {
+        if (i)
+            neap_str_text(&str, ", ");
+        neap_str_json(&str, command[i], strlen(command[i]));
+    }
+    neap_str_char(&str, ']');
+    return neap_str_take(&str, ret);
+}
+
+static struct neap_error *open_recording(struct collector *collector)
+{
+    const struct neap_collect_config *config = collector->config;
+    neap_auto_free char *command = NULL;
+    struct neap_recording_info info;
+    struct neap_error *error;
+    char start[64], start_utc[96];
+    struct timespec now;
+    struct tm tm;
+
+    error = neap_store_create(config->output, config->force, &collector->db);
+    if (error)
+        return error;
+    error = command_json(config->command, &command);
+    if (error)
+        return error;
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(start, sizeof(start), "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &tm));
+    snprintf(start_utc, sizeof(start_utc), "%s.%06ldZ", start, now.tv_nsec / 1000);
+    info = (struct neap_recording_info){
+        .version = NEAP_VERSION,
+        .command = command,
+        .start_utc = start_utc,
+        .policy = neap_policy_name(config->policy),
+    };
+    error = neap_ingest_create(collector->db, &info, &collector->ingest);
+    return error ? error : neap_ingest_commit(collector->ingest, 0);
+}
+
+static struct neap_error *watch_others(struct collector *collector)
+{
+    struct neap_error *error;
+    sigset_t ends;
+
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+    collector->signals = (struct neap_watch){
+        .fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK),
+        .ready = signals_ready,
+        .context = collector,
+    };
+    if (collector->signals.fd < 0)
+        return neap_error_os(errno, "cannot wait for signals (signalfd)");
+    error = neap_loop_add(collector->loop, &collector->signals);
+    if (error)
+        return error;
+    collector->control.ready = control_ready;
+    collector->control.context = collector;
+    return neap_loop_add(collector->loop, &collector->control);
+}
+
+static struct neap_error *start(struct collector *collector)
+{
+    const struct neap_collect_config *config = collector->config;
+    neap_auto_free char *path = NULL;
+    struct neap_session_config session;
+    struct neap_error *error;
+
+    if (asprintf(&path, "%s/%s", config->directory, NEAP_COLLECT_SOCKET) < 0) {
+        path = NULL;
+        return NEAP_NO_MEMORY;
+    }
+    if (asprintf(&collector->environ_entry, "%s=%s", NEAP_ENV_SOCKET, path) < 0) {
+        collector->environ_entry = NULL;
+        return NEAP_NO_MEMORY;
+    }
+    error = open_recording(collector);
+    if (!error)
+        error = neap_ctl_create(&collector->ctl);
+    if (!error)
+        error = neap_loop_create(&collector->loop);
+    if (!error)
+        error = neap_loop_bell_start(collector->loop, &collector->ctl->header->bell);
+    if (error)
+        return error;
+    session = (struct neap_session_config){
+        .ingest = collector->ingest,
+        .loop = collector->loop,
+        .ctl = collector->ctl,
+        .policy = config->policy,
+        .follow = config->follow,
+    };
+    error = neap_session_create(&session, &collector->session);
+    if (!error)
+        error = watch_others(collector);
+    if (!error)
+        error = neap_listener_create(path, collector->loop, collector->session,
+                                     &collector->listener);
+    return error;
+}
+
+/* ---- turns ---- */
+
+static void commit(struct collector *collector)
+{
+    struct neap_error *error;
+
+    neap_session_counters(collector->session);
+    error = neap_ingest_commit(collector->ingest, neap_ctl_tick(collector->ctl));
+    collector->dirty = error != NULL;
+    if (error && !collector->told_failure) {
+        collector->told_failure = true;
+        neap_log("cannot write to %s now: %s; the program goes on, and so do the tries",
+                 collector->config->output, error->message);
+    } else if (!error) {
+        collector->told_failure = false;
+    }
+    neap_error_destroy(error);
+    collector->commit_ns = neap_ctl_tick(collector->ctl);
+}
+
+static bool knows(void *context, pid_t pid)
+{
+    struct collector *collector = context;
+
+    return pid == getpid() || neap_session_knows(collector->session, pid);
+}
+
+/* Whether a process of CMD's may still say HELLO. */
+static bool is_expecting(struct collector *collector, uint64_t now_ns)
+{
+    if (neap_listener_pending(collector->listener))
+        return true;
+    if (!collector->config->follow || now_ns - collector->ended_ns > GRACE_NS)
+        return false;
+    if (collector->search_ns && now_ns - collector->search_ns < SEARCH_NS)
+        return true;
+    collector->search_ns = now_ns;
+    return neap_procfs_count_environ(collector->environ_entry, knows, collector) > 0;
+}
+
+/* True when there is nothing left to record. */
+static bool is_over(struct collector *collector, uint64_t now_ns)
+{
+    if (collector->aborted || collector->terminate)
+        return true;
+    if (!neap_session_command_ended(collector->session))
+        return false;
+    if (!collector->ended_ns)
+        collector->ended_ns = now_ns;
+    if (neap_session_alive(collector->session) == 0)
+        return !is_expecting(collector, now_ns);
+    if (collector->control.fd >= 0 && now_ns - collector->ended_ns > GRACE_NS) {
+        /* Names included: the file is to be read now, though it goes on. */
+        struct neap_error *error;
+
+        neap_session_counters(collector->session);
+        error = neap_ingest_finish(collector->ingest, now_ns, false);
+        send_tally(collector, error ? error->message : NULL);
+        neap_error_destroy(error);
+    }
+    return false;
+}
+
+/*
+ * Sleep for as long as the pace says. Longer than a tick only after targets have been
+ * told to ring, and after a last look: what they published before they could see that
+ * is found by the look, and whoever publishes later rings.
+ */
+static void sleep_a_while(struct collector *collector, enum neap_activity activity)
+{
+    _Atomic uint32_t *asleep = &collector->ctl->header->asleep;
+    uint64_t delay = neap_pace_next(&collector->pace, activity);
+
+    if (delay > NEAP_PACE_TICK_NS) {
+        /* Sequentially consistent; pairs with the target's publish, fence and load. */
+        atomic_store(asleep, 1);
+        atomic_thread_fence(memory_order_seq_cst);
+        if (neap_session_waiting(collector->session)) {
+            collector->pace.delay_ns = 0;
+            delay = NEAP_PACE_TICK_NS;
+        }
+    }
+    if (neap_loop_wait(collector->loop, delay))
+        collector->pace.delay_ns = 0;
+    atomic_store_explicit(asleep, 0, memory_order_relaxed);
+}
+
+static void turn_until_over(struct collector *collector)
+{
+    for (;;) {
+        uint64_t now_ns = neap_ctl_tick(collector->ctl);
+        enum neap_activity activity = neap_session_drain(collector->session, now_ns);
+
+        collector->dirty |= activity != NEAP_ACTIVITY_NONE;
+        collector->dirty |= neap_session_changed(collector->session);
+        if (collector->dirty && now_ns - collector->commit_ns > COMMIT_NS)
+            commit(collector);
+        neap_listener_expire(collector->listener, now_ns);
+        if (is_over(collector, now_ns))
+            return;
+        sleep_a_while(collector, activity);
+    }
+}
+
+/* ---- end ---- */
+
+/* Everything is closed and written before the launcher hears of it. */
+static void finish(struct collector *collector)
+{
+    bool whole = !collector->terminate;
+    struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
+    struct neap_error *error;
+
+    neap_session_stop(collector->session);
+    error = neap_ingest_finish(collector->ingest, neap_ctl_tick(collector->ctl), whole);
+    if (error)
+        snprintf(message.text, sizeof(message.text), "%s", error->message);
+    neap_error_destroy(error);
+    neap_ingest_tally(collector->ingest, &message.tally);
+    neap_ingest_destroy(collector->ingest);
+    neap_store_close(collector->db);
+    collector->ingest = NULL;
+    collector->db = NULL;
+    if (collector->control.fd >= 0)
+        neap_control_send(collector->control.fd, &message);
+}
+
+static void remove_recording(const char *path)
+{
+    static const char *const tails[] = {"", "-wal", "-shm", "-journal"};
+
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(tails); i++) {
+        neap_auto_free char *name = NULL;
+
+        if (asprintf(&name, "%s%s", path, tails[i]) < 0)
+            name = NULL;
+        else
+            unlink(name);
+    }
+}
+
+static void remove_directory(const char *directory)
+{
+    static const char *const names[] = {NEAP_COLLECT_SOCKET, NEAP_COLLECT_HOOK};
+
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(names); i++) {
+        neap_auto_free char *path = NULL;
+
+        if (asprintf(&path, "%s/%s", directory, names[i]) < 0)
+            path = NULL;
+        else
+            unlink(path);
+    }
+    rmdir(directory);
+}
+
+static void deinit(struct collector *collector)
+{
+    neap_listener_destroy(collector->listener);
+    neap_session_destroy(collector->session);
+    neap_loop_destroy(collector->loop);
+    neap_ctl_destroy(collector->ctl);
+    neap_ingest_destroy(collector->ingest);
+    neap_store_close(collector->db);
+    if (collector->signals.fd >= 0)
+        close(collector->signals.fd);
+    free(collector->environ_entry);
+}
+
+/* What was right for the person's shell is not for us. */
+static void prepare_process(void)
+{
+    static const int ignored[] = {SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ, SIGTSTP};
+    static const int raised[] = {RLIMIT_NOFILE, RLIMIT_FSIZE, RLIMIT_CPU};
+
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(ignored); i++)
+        signal(ignored[i], SIG_IGN);
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(raised); i++) {
+        struct rlimit limit;
+
+        if (getrlimit(raised[i], &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            setrlimit(raised[i], &limit);
+        }
+    }
+    prctl(PR_SET_NAME, "neapd");
+}
+
+int neap_collect_run(const struct neap_collect_config *config)
+{
+    struct collector collector = {
+        .config = config,
+        .control = {.fd = NEAP_COLLECT_CONTROL_FD},
+        .signals = {.fd = -1},
+    };
+    struct neap_control_message ready = {.kind = NEAP_CONTROL_READY};
+    struct neap_error *error;
+
+    prepare_process();
+    fcntl(NEAP_COLLECT_CONTROL_FD, F_SETFD, FD_CLOEXEC);
+    error = start(&collector);
+    if (error) {
+        ready.kind = NEAP_CONTROL_ERROR;
+        snprintf(ready.text, sizeof(ready.text), "%s", error->message);
+        /* Only what we made ourselves is ours to remove. */
+        if (collector.db)
+            collector.aborted = true;
+        neap_error_destroy(error);
+    } else {
+        neap_control_send(collector.control.fd, &ready);
+        turn_until_over(&collector);
+        if (!collector.aborted)
+            finish(&collector);
+    }
+    deinit(&collector);
+    if (collector.aborted)
+        remove_recording(config->output);
+    remove_directory(config->directory);
+    if (ready.kind == NEAP_CONTROL_ERROR)
+        neap_control_send(NEAP_COLLECT_CONTROL_FD, &ready);
+    return ready.kind == NEAP_CONTROL_ERROR;
+}
