@@ -150,14 +150,11 @@ static void signals_ready(void *context)
 }
 
 /* CMD's part is written: say so, and let the launcher go. */
-static void send_tally(struct collector *collector, const char *failure)
+static void send_tally(struct collector *collector)
 {
     struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
 
-    if (collector->control.fd < 0)
-        return;
     neap_ingest_tally(collector->ingest, &message.tally);
-    snprintf(message.text, sizeof(message.text), "%s", failure ? failure : "");
     neap_control_send(collector->control.fd, &message);
     forget_launcher(collector);
 }
@@ -272,11 +269,17 @@ static struct neap_error *start(struct collector *collector)
 
 /* ---- turns ---- */
 
+static void tick(void *context)
+{
+    neap_ctl_tick(context);
+}
+
 static void commit(struct collector *collector)
 {
     struct neap_error *error;
 
     neap_session_counters(collector->session);
+    neap_loop_busy(collector->loop, tick, collector->ctl);
     error = neap_ingest_commit(collector->ingest, neap_ctl_tick(collector->ctl));
     collector->dirty = error != NULL;
     if (error && !collector->told_failure) {
@@ -286,6 +289,7 @@ static void commit(struct collector *collector)
     } else if (!error) {
         collector->told_failure = false;
     }
+    neap_loop_busy(collector->loop, NULL, NULL);
     neap_error_destroy(error);
     collector->commit_ns = neap_ctl_tick(collector->ctl);
 }
@@ -317,18 +321,17 @@ static bool is_over(struct collector *collector, uint64_t now_ns)
         return true;
     if (!neap_session_command_ended(collector->session))
         return false;
-    if (!collector->ended_ns)
+    if (!collector->ended_ns) {
         collector->ended_ns = now_ns;
+        /* Asks for the names of CMD's frames: they are there when it is told of. */
+        if (neap_session_alive(collector->session))
+            commit(collector);
+    }
     if (neap_session_alive(collector->session) == 0)
         return !is_expecting(collector, now_ns);
     if (collector->control.fd >= 0 && now_ns - collector->ended_ns > GRACE_NS) {
-        /* Names included: the file is to be read now, though it goes on. */
-        struct neap_error *error;
-
-        neap_session_counters(collector->session);
-        error = neap_ingest_finish(collector->ingest, now_ns, false);
-        send_tally(collector, error ? error->message : NULL);
-        neap_error_destroy(error);
+        commit(collector);
+        send_tally(collector);
     }
     return false;
 }

@@ -23,6 +23,8 @@
 #include "schema/base/cleanup.h"
 
 #define BATCH           64
+#define BUSY_TICK_NS    5000000l
+#define BUSY_TICKS_MAX  2000u /* ten seconds: whoever needs longer hangs */
 #define PACE_FASTEST_NS 200000ull
 #define PACE_SLOWEST_NS 50000000ull
 
@@ -34,7 +36,10 @@ struct neap_loop {
     _Atomic uint32_t *bell_word;
     pthread_t bell_thread;
     bool bell_running;
-    atomic_bool bell_stop; /* set by destroy, read by the thread after each wake */
+    atomic_bool bell_stop;     /* set by destroy, read by the thread after each wake */
+    pthread_mutex_t busy_lock; /* over the next two */
+    void (*tick)(void *context);
+    void *tick_context;
 };
 
 struct neap_error *neap_loop_create(struct neap_loop **ret)
@@ -44,6 +49,7 @@ struct neap_error *neap_loop_create(struct neap_loop **ret)
     if (!loop)
         return NEAP_NO_MEMORY;
     loop->bell_watch.fd = -1;
+    pthread_mutex_init(&loop->busy_lock, NULL);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll < 0) {
         int errnum = errno;
@@ -131,18 +137,47 @@ bool neap_loop_wait(struct neap_loop *loop, uint64_t timeout_ns)
 
 /* ---- bell ---- */
 
+/* The owner's clock, if it is busy. */
+static bool tick_if_busy(struct neap_loop *loop)
+{
+    bool busy;
+
+    pthread_mutex_lock(&loop->busy_lock);
+    busy = loop->tick != NULL;
+    if (busy)
+        loop->tick(loop->tick_context);
+    pthread_mutex_unlock(&loop->busy_lock);
+    return busy;
+}
+
 static void *bell_main(void *context)
 {
+    const struct timespec pause = {.tv_nsec = BUSY_TICK_NS};
     struct neap_loop *loop = context;
+    unsigned ticks = 0;
     uint64_t one = 1;
 
     pthread_setname_np(pthread_self(), "neapd-bell");
     while (!atomic_load(&loop->bell_stop)) {
-        if (syscall(SYS_futex, loop->bell_word, FUTEX_WAIT, 0, NULL, NULL, 0) == 0 &&
-            write(loop->bell_watch.fd, &one, sizeof(one)) < 0)
+        bool ticking = ticks < BUSY_TICKS_MAX && tick_if_busy(loop);
+        long woken = syscall(SYS_futex, loop->bell_word, FUTEX_WAIT, 0,
+                             ticking ? &pause : NULL, NULL, 0);
+
+        ticks = ticking ? ticks + 1 : 0;
+        if (woken == 0 && write(loop->bell_watch.fd, &one, sizeof(one)) < 0)
             continue; /* the counter is full: the loop is awake already */
     }
     return NULL;
+}
+
+void neap_loop_busy(struct neap_loop *loop, void (*tick)(void *context), void *context)
+{
+    pthread_mutex_lock(&loop->busy_lock);
+    loop->tick = tick;
+    loop->tick_context = context;
+    pthread_mutex_unlock(&loop->busy_lock);
+    if (tick)
+        ring(loop->bell_word);
 }
 
 static void bell_ready(void *context)

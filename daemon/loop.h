@@ -41,6 +41,13 @@ bool neap_loop_wait(struct neap_loop *loop, uint64_t timeout_ns);
 struct neap_error *neap_loop_bell_start(struct neap_loop *loop,
                                         _Atomic uint32_t *word) NEAP_MUST_CHECK;
 
+/*
+ * While the owner is busy with something else than its loop, the bell's thread calls
+ * `tick` every few milliseconds, for a bounded time: targets take a clock that stands
+ * still for a collector that is stopped, and stop waiting for it. NULL ends it.
+ */
+void neap_loop_busy(struct neap_loop *loop, void (*tick)(void *context), void *context);
+
 /* ---- pace ---- */
 
 #define NEAP_PACE_TICK_NS 1000000ull /* while events flow */

@@ -34,6 +34,8 @@ struct process {
     uint32_t slot;
     bool gone;        /* the pidfd said so */
     uint64_t gone_ns; /* when that was noticed; 0 = not yet */
+    bool said_exit;   /* it told its own status, for want of a better source */
+    int32_t exit_code;
 };
 
 struct neap_session {
@@ -197,6 +199,11 @@ static void process_end(struct neap_session *session, size_t index,
                                    NEAP_DRAIN_FINAL) == NEAP_ACTIVITY_NONE)
             break;
     }
+    if (end->kind == NEAP_EXIT_LOST && process->said_exit) {
+        end->kind = NEAP_EXIT_EXITED;
+        end->has_code = true;
+        end->code = process->exit_code;
+    }
     report_counters(process);
     neap_ingest_end(process->ingest, end);
     session->processes.data[index] =
@@ -258,8 +265,12 @@ void neap_session_stop(struct neap_session *session)
 
 static void sink_event(void *context, uint32_t lane, const struct neap_event *event)
 {
-    const struct process *process = context;
+    struct process *process = context;
 
+    if (event->kind == NEAP_EV_EXIT) {
+        process->said_exit = true;
+        process->exit_code = (int32_t)event->exit->code & 0xff;
+    }
     neap_ingest_event(process->ingest, lane, event);
 }
 

@@ -24,8 +24,6 @@
 #define ARENA_BYTES (4u << 20)
 /* A number not seen for this long is not coming: nothing preempts for a second. */
 #define PATIENCE_NS 1000000000ull
-/* ... or, where events are known to be lost, for this long. */
-#define PATIENCE_LOSSY_NS 5000000ull
 /* No counter of a target is believed beyond this, so that sums cannot overflow. */
 #define COUNTER_MAX (1ull << 48)
 
@@ -46,7 +44,6 @@ struct neap_ring_source {
     uint32_t filled;
     struct neap_order order;
     uint64_t lane_loss, lane_loss_bytes; /* as last reported */
-    uint64_t lost;                       /* events lost in all, as last reported */
     uint64_t order_loss;                 /* of the gaps, as last reported */
     bool dead_lane;
 };
@@ -220,24 +217,11 @@ static void lend_chunks(struct neap_ring_source *source,
     }
 }
 
-/* Events that the target says it lost, beyond those that we know of as gaps. */
-static bool has_unseen_loss(const struct neap_ring_source *source)
-{
-    uint64_t lost =
-        atomic_load_explicit(&source->header->lane_loss, memory_order_relaxed);
-
-    for (uint32_t i = 0; i < source->lanes; i++)
-        lost += atomic_load_explicit(&source->cursors[i].view.lane->lost_events,
-                                     memory_order_relaxed);
-    return lost > source->order.gaps;
-}
-
+/* Numbers in what was thrown away unread are not worth a wait. */
 static uint64_t choose_patience(const struct neap_ring_source *source,
                                 enum neap_drain mode)
 {
-    if (mode == NEAP_DRAIN_FINAL || source->dead_lane)
-        return 0;
-    return has_unseen_loss(source) ? PATIENCE_LOSSY_NS : PATIENCE_NS;
+    return mode == NEAP_DRAIN_FINAL || source->dead_lane ? 0 : PATIENCE_NS;
 }
 
 enum neap_activity neap_ring_source_drain(struct neap_ring_source *source,
@@ -328,7 +312,6 @@ static void report_lane(struct neap_ring_source *source,
     uint64_t events = grown(&lane->lost_events, &cursor->lost_events);
     uint64_t bytes = grown(&lane->lost_bytes, &cursor->lost_bytes);
 
-    source->lost += events;
     report(source, "events", events, bytes);
     report(source, "stacks", grown(&lane->lost_stacks, &cursor->lost_stacks), 0);
     if (cursor->dropped_bytes)
@@ -351,16 +334,13 @@ void neap_ring_source_counters(struct neap_ring_source *source,
     uint64_t events = grown(&header->lane_loss, &source->lane_loss);
     uint64_t bytes = grown(&header->lane_loss_bytes, &source->lane_loss_bytes);
 
-    source->lost += events;
     report(source, "lanes", events, bytes);
     for (uint32_t i = 0; i < source->lanes; i++)
         report_lane(source, &source->cursors[i]);
-    /* A gap that the counters above explain has been reported already. */
-    if (source->order.gaps > source->lost + source->order_loss) {
-        uint64_t gaps = source->order.gaps - source->lost - source->order_loss;
-
-        source->order_loss += gaps;
-        report(source, "order", gaps, 0);
+    /* The hook takes a number only once it has room, so a gap is a loss of its own. */
+    if (source->order.gaps > source->order_loss) {
+        report(source, "order", source->order.gaps - source->order_loss, 0);
+        source->order_loss = source->order.gaps;
     }
     ret->stacks_truncated = believable(&header->stacks_truncated);
     ret->verified = believable(&header->verified);
