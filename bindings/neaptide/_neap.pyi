@@ -8,7 +8,7 @@ it. Sizes are bytes, times are nanoseconds since the recording's start.
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, final, type_check_only
+from typing import Any, Final, Literal, Self, TypedDict, final, type_check_only
 
 from _typeshed import structseq
 
@@ -135,6 +135,7 @@ class Recording:
 class Total(structseq[int | float], tuple[int, float, int]):
     """A value in bytes, its uncertainty, and how many blocks or calls it is of."""
 
+    __match_args__: Final = ("value", "ci95", "count")
     @property
     def value(self) -> int:
         """Bytes."""
