@@ -15,8 +15,7 @@
 
 static _Thread_local sigjmp_buf *landing;
 static struct sigaction before;
-static bool installed;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void handle(int sig)
 {
@@ -26,17 +25,21 @@ static void handle(int sig)
     sigaction(sig, &before, NULL);
 }
 
-static void install(void)
-{
-    struct sigaction action = {.sa_handler = handle};
-
-    sigemptyset(&action.sa_mask);
-    installed = sigaction(SIGBUS, &action, &before) == 0;
-}
-
 bool neap_fault_install(void)
 {
-    return pthread_once(&once, install) == 0 && installed;
+    struct sigaction action = {.sa_handler = handle};
+    struct sigaction found;
+    bool done;
+
+    sigemptyset(&action.sa_mask);
+    pthread_mutex_lock(&lock);
+    done = sigaction(SIGBUS, NULL, &found) == 0;
+    if (done && found.sa_handler != handle) {
+        before = found;
+        done = sigaction(SIGBUS, &action, NULL) == 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return done;
 }
 
 bool neap_fault_guard(void (*read)(void *argument), void *argument)

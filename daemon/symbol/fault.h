@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-/* Take SIGBUS over, once a process. A fault outside of a guard goes its old way. */
+/* Take SIGBUS over, if it is not yet. A fault outside of a guard goes its old way. */
 bool neap_fault_install(void);
 
 /* Run `read(argument)`; false: it was cut short by a fault of this thread. */
