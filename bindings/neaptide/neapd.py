@@ -8,8 +8,12 @@ from neaptide import paths
 
 
 def main() -> int:
+    """Become neapd. Returns only when there is none."""
     program = paths.neapd()
-    if program is None:
-        print("neapd: the collector is not in this installation", file=sys.stderr)
-        return 125
-    os.execv(program, ["neapd", *sys.argv[1:]])
+    if program is not None:
+        os.execv(program, ["neapd", *sys.argv[1:]])
+    sys.stderr.write(
+        "neapd: cannot find the collector: it is not in this installation; install"
+        " neaptide again, or set NEAP_NEAPD to its path\n"
+    )
+    return 125

@@ -144,36 +144,41 @@ static const char *skip_space(const char *at)
     return at + strspn(at, " \t\r\n");
 }
 
-/* The frames named in `json`, an array with room for `room` of them. */
+static struct neap_error *no_list(struct neap_frames *frames)
+{
+    return neap_recording_damaged(frames->recording, "a stack is no list of frames");
+}
+
+/* The frames named in `json`, an array of at most `room` of them. */
 static struct neap_error *read_ids(struct neap_frames *frames, const char *json,
                                    uint32_t room, const struct neap_frame **ret,
                                    uint32_t *count)
 {
     const char *at = skip_space(json);
-    char close = '[';
+    bool more = *at == '[';
 
-    while (*at == close && *count < room) {
+    if (!more)
+        return no_list(frames);
+    at = skip_space(at + 1);
+    if (*at == ']')
+        more = false;
+    while (more) {
         char *end;
-        long long id;
+        long long id = strtoll(at, &end, 10);
         struct neap_error *error;
 
-        at = skip_space(at + 1);
-        if (close == '[' && *at == ']')
-            break;
-        id = strtoll(at, &end, 10);
-        if (end == at)
-            break;
+        if (end == at || *count == room)
+            return no_list(frames);
         error = lookup(frames, id, &ret[*count]);
         if (error)
             return error;
         ++*count;
         at = skip_space(end);
-        close = ',';
+        more = *at == ',';
+        if (more)
+            at = skip_space(at + 1);
     }
-    if (*at != ']' || *skip_space(at + 1))
-        return neap_recording_damaged(frames->recording,
-                                      "a stack is no list of frames");
-    return NULL;
+    return *at == ']' && !*skip_space(at + 1) ? NULL : no_list(frames);
 }
 
 struct neap_error *neap_frames_load(struct neap_frames *frames, struct neap_row *row)

@@ -207,7 +207,9 @@ bool neap_suppress_builtin(const struct neap_row *row)
     if (row->depth == 0)
         return false;
     caller = row->frames[0]->function;
-    if (caller && strcmp(caller, "_IO_file_doallocate") == 0)
+    /* Debug information knows it by the name it has inside of libc. */
+    if (caller && (strcmp(caller, "_IO_file_doallocate") == 0 ||
+                   strcmp(caller, "__GI__IO_file_doallocate") == 0))
         return is_in(row, 0, "libc.so");
     if (is_loader(row, 0))
         return true;

@@ -115,15 +115,16 @@ def table_lines(
 ) -> Iterable[str]:
     """An aligned table, numbers to the right."""
     columns = [printable(name) for name in columns]
-    numeric = [True] * len(columns)
+    numeric = [False] * len(columns)
+    worded = [False] * len(columns)
     cells: list[list[str]] = []
     for row in rows:
         cells.append([cell_text(cell) for cell in row])
         for i, cell in enumerate(row):
-            if cell is not None and not isinstance(cell, int | float):
-                numeric[i] = False
-    if not cells:
-        numeric = [False] * len(columns)
+            if isinstance(cell, int | float):
+                numeric[i] = True
+            elif cell is not None:
+                worded[i] = True
     widths = [
         max([len(columns[i]), *(len(row[i]) for row in cells)])
         for i in range(len(columns))
@@ -131,8 +132,8 @@ def table_lines(
 
     def line(words: Sequence[str]) -> str:
         return "  ".join(
-            word.rjust(width) if right else word.ljust(width)
-            for word, width, right in zip(words, widths, numeric, strict=True)
+            word.ljust(width) if worded[i] or not numeric[i] else word.rjust(width)
+            for i, (word, width) in enumerate(zip(words, widths, strict=True))
         ).rstrip()
 
     yield line(columns)
