@@ -120,34 +120,41 @@ static NEAP_COLD bool put_time(struct neap_tls *tls)
     return true;
 }
 
+/* Own a lane, with its clock set and its thread named. */
+static bool take_lane(struct neap_tls *tls)
+{
+    if (tls->lane)
+        return true;
+    if (!neap_lane_claim(tls)) {
+        atomic_fetch_add_explicit(&neap_process->data->lane_loss, 1,
+                                  memory_order_relaxed);
+        return false;
+    }
+    NEAP_SYS2(SYS_prctl, PR_GET_NAME, tls->name);
+    tls->named_ns =
+        atomic_load_explicit(&neap_process->ctl->now_ns, memory_order_relaxed);
+    if (put_time(tls) && put_thread(tls))
+        return true;
+    neap_lane_release(tls);
+    return false;
+}
+
 /*
- * Be connected and own a lane, with its clock set and its thread named. Saves errno:
- * here libc is called for ourselves.
+ * Be connected, own a lane, and (`settle`) know the thread's stack and see its end.
+ * Settling calls libc, which may allocate: not from within an allocator, whose lock
+ * this thread may hold while it calls mmap.
  */
-static NEAP_COLD bool attach(struct neap_tls *tls)
+static NEAP_COLD bool attach(struct neap_tls *tls, bool settle)
 {
     int saved = errno;
     uint8_t busy = tls->busy;
-    bool ok = false;
+    bool ok;
 
     tls->busy = NEAP_INTERNAL;
-    if (neap_life_connect(tls)) {
-        if (!tls->lane)
-            ok = neap_lane_claim(tls);
-        else
-            ok = true;
-        if (!ok)
-            atomic_fetch_add_explicit(&neap_process->data->lane_loss, 1,
-                                      memory_order_relaxed);
-    }
-    if (ok) {
-        NEAP_SYS2(SYS_prctl, PR_GET_NAME, tls->name);
-        tls->named_ns =
-            atomic_load_explicit(&neap_process->ctl->now_ns, memory_order_relaxed);
-        ok = put_time(tls) && put_thread(tls);
-        if (!ok)
-            neap_lane_release(tls);
-    }
+    ok = neap_life_connect(tls);
+    if (ok && settle && !tls->settled)
+        neap_life_settle(tls);
+    ok = ok && take_lane(tls);
     tls->busy = busy;
     errno = saved;
     return ok;
@@ -157,14 +164,15 @@ static NEAP_COLD bool attach(struct neap_tls *tls)
  * Before each record: lane, clock, order stamp. 0xffffffff is out of `delta`'s use:
  * a lane's clock is set anew long before.
  */
-NEAP_ALWAYS_INLINE bool begin(struct neap_tls *tls, uint32_t *delta, bool *multi)
+NEAP_ALWAYS_INLINE bool begin(struct neap_tls *tls, bool settle, uint32_t *delta,
+                              bool *multi)
 {
     uint64_t since = 0;
 
-    if (NEAP_UNLIKELY(!tls->lane ||
+    if (NEAP_UNLIKELY(!tls->lane || tls->settled < settle ||
                       atomic_load_explicit(&neap_process->phase,
                                            memory_order_relaxed) != NEAP_PHASE_ON) &&
-        !attach(tls))
+        !attach(tls, settle))
         return false;
     *multi = is_multi();
     if (*multi)
@@ -275,7 +283,7 @@ void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
     uint8_t *room;
     bool multi;
 
-    if (NEAP_UNLIKELY(!begin(tls, &delta, &multi))) {
+    if (NEAP_UNLIKELY(!begin(tls, true, &delta, &multi))) {
         if (recording())
             lost(tls, size);
         return;
@@ -305,7 +313,7 @@ bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind, const void *bl
     uint32_t delta;
     bool multi;
 
-    if (NEAP_UNLIKELY(!begin(tls, &delta, &multi))) {
+    if (NEAP_UNLIKELY(!begin(tls, true, &delta, &multi))) {
         if (recording())
             lost(tls, 0);
         return false;
@@ -331,7 +339,7 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
     uint8_t *room;
     bool multi;
 
-    if (!begin(tls, &delta, &multi)) {
+    if (!begin(tls, false, &delta, &multi)) {
         if (recording())
             lost(tls, 0);
         return;
@@ -393,7 +401,7 @@ void neap_emit_exit(struct neap_tls *tls, int status)
     /* A vfork child that could not exec shares our lane, but it is not us that ends. */
     if (recording() && (uint32_t)NEAP_SYS1(SYS_getpid, 0) != neap_process->pid)
         return;
-    if (!begin(tls, &delta, &multi))
+    if (!begin(tls, true, &delta, &multi))
         return;
     head = tls->head;
     record = reserve(tls, &head, sizeof(*record));
@@ -412,7 +420,7 @@ void neap_emit_thread_end(struct neap_tls *tls)
     bool multi;
 
     tls->retired = true;
-    if (!tls->lane || !recording() || !begin(tls, &delta, &multi))
+    if (!tls->lane || !recording() || !begin(tls, true, &delta, &multi))
         return;
     look_up_name(tls);
     head = tls->head;

@@ -26,6 +26,7 @@ enum neap_busy {
 
 struct neap_tls {
     uint8_t busy; /* enum neap_busy */
+    bool settled; /* neap_life_settle has run for this thread */
     bool keyed;   /* our pthread key is set: the thread's end will be seen */
     bool retired; /* its end was seen; what still comes holds a lane only briefly */
     bool found;   /* met modules that are still to be announced */

@@ -182,10 +182,9 @@ static bool connect_process(void)
     return true;
 }
 
-/* A thread's first event, or a forked child's: everything the old lane said is void. */
-static void enter_thread(struct neap_tls *tls)
+void neap_life_settle(struct neap_tls *tls)
 {
-    tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
+    tls->settled = true;
     if (!tls->stack_hi)
         neap_unwind_thread(tls, tls->tid == neap_process->pid);
     if (has_thread_key && !tls->keyed)
@@ -214,7 +213,7 @@ bool neap_life_connect(struct neap_tls *tls)
     if (phase != NEAP_PHASE_ON)
         return false;
     if (!tls->tid)
-        enter_thread(tls);
+        tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
     return true;
 }
 
@@ -244,6 +243,7 @@ static __attribute__((constructor)) void start(void)
     neap_unwind_load();
     on_exit(at_exit, NULL);
     /* Even a program that never allocates is part of the recording. */
-    neap_life_connect(tls);
+    if (neap_life_connect(tls))
+        neap_life_settle(tls);
     tls->busy = NEAP_IDLE;
 }

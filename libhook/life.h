@@ -61,6 +61,9 @@ void neap_life_begin(void);
 /* Be connected, or know that we never shall be. True: phase is ON. */
 bool neap_life_connect(struct neap_tls *tls);
 
+/* Learn the thread's stack, and arrange to see its end. Calls libc. */
+void neap_life_settle(struct neap_tls *tls);
+
 /* A text that survives exec: LD_PRELOAD and NEAP_SOCKET as this image got them. */
 struct neap_life_env {
     bool active;     /* recorded, and children are to be */
