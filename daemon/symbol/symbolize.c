@@ -307,6 +307,7 @@ struct neap_error *neap_symbolizer_module(struct neap_symbolizer *symbolizer,
         return NEAP_NO_MEMORY;
     module->hash = hash;
     module->number = (uint32_t)symbolizer->modules.count;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): a vector of pointers is meant */
     if (!neap_vec_push(&symbolizer->modules, module)) {
         module_destroy(module);
         return NEAP_NO_MEMORY;

@@ -21,6 +21,7 @@
 
 char symbol_dir[64];
 
+NEAP_PRINTF(2, 0)
 static int run_shell(bool quiet, const char *format, va_list args)
 {
     char command[4096];

@@ -188,8 +188,8 @@ static void test_answers_are_cut(void **state)
     (void)state;
     assert_non_null(text);
     assert_non_null(path);
-    for (size_t i = 0; i < 20000; i += 2)
-        memcpy(text + i, "\xc3\xa9", 2);
+    for (size_t i = 0; i < 20000; i++)
+        text[i] = (char)(i % 2 ? 0xa9 : 0xc3);
     memset(path, 'p', 20000);
     assert_true(neap_answers_init(&answers));
     while (neap_answers_has_room(&answers)) {
@@ -219,7 +219,7 @@ static void test_demangle(void **state)
         {"_ZN3fooEv.cold", "foo() [clone .cold]"},
         {"_ZN5alloc3vec12Vec$LT$T$GT$4push17h0123456789abcdefE",
          "alloc::vec::Vec<T>::push"},
-        {"_ZN71_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$"
+        {"_ZN66_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$"
          "4drop17hfedcba9876543210E",
          "<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop"},
         {"_ZN4core3fmt5write17h00112233445566ffE.llvm.123456", "core::fmt::write"},
