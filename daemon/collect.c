@@ -19,30 +19,27 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 
 #include "daemon/config.h"
 #include "daemon/control.h"
-#include "daemon/ingest/ingest.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/paths.h"
+#include "daemon/recording.h"
 #include "daemon/session.h"
 #include "daemon/source/ctl.h"
 #include "daemon/source/procfs.h"
 #include "schema/base/cleanup.h"
-#include "schema/base/str.h"
-#include "schema/base/version.h"
-#include "schema/store/store.h"
 
-#define COMMIT_NS 900000000ull  /* between commits; with one's own time, a second */
+#define COMMIT_NS 900000000ull  /* between commits: a second with one's own time */
+#define FIRST_NS  100000000ull  /* before the first */
 #define GRACE_NS  2000000000ull /* for what goes on after CMD */
 #define SEARCH_NS 50000000ull   /* between looks for processes not heard of yet */
 
 struct collector {
     const struct neap_collect_config *config;
-    sqlite3 *db;
-    struct neap_ingest *ingest;
+    struct neap_recording recording;
     struct neap_ctl *ctl;
     struct neap_loop *loop;
     struct neap_session *session;
@@ -57,7 +54,9 @@ struct collector {
     bool dirty;          /* since the last commit */
     bool told_failure;   /* of a commit */
     uint64_t commit_ns;  /* of the last commit */
+    bool committed;      /* there was one */
     uint64_t ended_ns;   /* when CMD's end was noticed, 0 = not yet */
+    uint64_t quiet_ns;   /* when the last process had ended, 0 = not now */
     uint64_t search_ns;  /* of the last look for unheard processes */
 };
 
@@ -131,8 +130,10 @@ static void control_ready(void *context)
     if (message.kind == NEAP_CONTROL_STARTED) {
         collector->started = true;
         error = neap_session_command(collector->session, message.value);
-        /* Without it the launcher's word is all there is. */
+        /* Without a pidfd the launcher's word is all there is. */
         neap_error_destroy(error);
+        message.kind = NEAP_CONTROL_READY;
+        neap_control_send(collector->control.fd, &message);
     } else if (message.kind == NEAP_CONTROL_ENDED) {
         neap_session_command_status(collector->session, message.value);
     } else if (message.kind == NEAP_CONTROL_ABORT) {
@@ -154,55 +155,12 @@ static void send_tally(struct collector *collector)
 {
     struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
 
-    neap_ingest_tally(collector->ingest, &message.tally);
+    neap_ingest_tally(collector->recording.ingest, &message.tally);
     neap_control_send(collector->control.fd, &message);
     forget_launcher(collector);
 }
 
 /* ---- start ---- */
-
-static struct neap_error *command_json(char **command, char **ret)
-{
-    neap_auto_str struct neap_str str = {0};
-
-    neap_str_char(&str, '[');
-    for (unsigned i = 0; command[i]; i++) {
-        if (i)
-            neap_str_text(&str, ", ");
-        neap_str_json(&str, command[i], strlen(command[i]));
-    }
-    neap_str_char(&str, ']');
-    return neap_str_take(&str, ret);
-}
-
-static struct neap_error *open_recording(struct collector *collector)
-{
-    const struct neap_collect_config *config = collector->config;
-    neap_auto_free char *command = NULL;
-    struct neap_recording_info info;
-    struct neap_error *error;
-    char start[64], start_utc[96];
-    struct timespec now;
-    struct tm tm;
-
-    error = neap_store_create(config->output, config->force, &collector->db);
-    if (error)
-        return error;
-    error = command_json(config->command, &command);
-    if (error)
-        return error;
-    clock_gettime(CLOCK_REALTIME, &now);
-    strftime(start, sizeof(start), "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &tm));
-    snprintf(start_utc, sizeof(start_utc), "%s.%06ldZ", start, now.tv_nsec / 1000);
-    info = (struct neap_recording_info){
-        .version = NEAP_VERSION,
-        .command = command,
-        .start_utc = start_utc,
-        .policy = neap_policy_name(config->policy),
-    };
-    error = neap_ingest_create(collector->db, &info, &collector->ingest);
-    return error ? error : neap_ingest_commit(collector->ingest, 0);
-}
 
 static struct neap_error *watch_others(struct collector *collector)
 {
@@ -242,7 +200,7 @@ static struct neap_error *start(struct collector *collector)
         collector->environ_entry = NULL;
         return NEAP_NO_MEMORY;
     }
-    error = open_recording(collector);
+    error = neap_recording_init(&collector->recording, config);
     if (!error)
         error = neap_ctl_create(&collector->ctl);
     if (!error)
@@ -252,7 +210,7 @@ static struct neap_error *start(struct collector *collector)
     if (error)
         return error;
     session = (struct neap_session_config){
-        .ingest = collector->ingest,
+        .ingest = collector->recording.ingest,
         .loop = collector->loop,
         .ctl = collector->ctl,
         .policy = config->policy,
@@ -280,7 +238,8 @@ static void commit(struct collector *collector)
 
     neap_session_counters(collector->session);
     neap_loop_busy(collector->loop, tick, collector->ctl);
-    error = neap_ingest_commit(collector->ingest, neap_ctl_tick(collector->ctl));
+    error =
+        neap_ingest_commit(collector->recording.ingest, neap_ctl_tick(collector->ctl));
     collector->dirty = error != NULL;
     if (error && !collector->told_failure) {
         collector->told_failure = true;
@@ -291,6 +250,7 @@ static void commit(struct collector *collector)
     }
     neap_loop_busy(collector->loop, NULL, NULL);
     neap_error_destroy(error);
+    collector->committed = true;
     collector->commit_ns = neap_ctl_tick(collector->ctl);
 }
 
@@ -306,7 +266,7 @@ static bool is_expecting(struct collector *collector, uint64_t now_ns)
 {
     if (neap_listener_pending(collector->listener))
         return true;
-    if (!collector->config->follow || now_ns - collector->ended_ns > GRACE_NS)
+    if (!collector->config->follow || now_ns - collector->quiet_ns > GRACE_NS)
         return false;
     if (collector->search_ns && now_ns - collector->search_ns < SEARCH_NS)
         return true;
@@ -327,8 +287,11 @@ static bool is_over(struct collector *collector, uint64_t now_ns)
         if (neap_session_alive(collector->session))
             commit(collector);
     }
-    if (neap_session_alive(collector->session) == 0)
+    if (neap_session_alive(collector->session) == 0) {
+        collector->quiet_ns = collector->quiet_ns ? collector->quiet_ns : now_ns;
         return !is_expecting(collector, now_ns);
+    }
+    collector->quiet_ns = 0;
     if (collector->control.fd >= 0 && now_ns - collector->ended_ns > GRACE_NS) {
         commit(collector);
         send_tally(collector);
@@ -368,7 +331,8 @@ static void turn_until_over(struct collector *collector)
 
         collector->dirty |= activity != NEAP_ACTIVITY_NONE;
         collector->dirty |= neap_session_changed(collector->session);
-        if (collector->dirty && now_ns - collector->commit_ns > COMMIT_NS)
+        if (collector->dirty && now_ns - collector->commit_ns >
+                                    (collector->committed ? COMMIT_NS : FIRST_NS))
             commit(collector);
         neap_listener_expire(collector->listener, now_ns);
         if (is_over(collector, now_ns))
@@ -386,47 +350,24 @@ static void finish(struct collector *collector)
     struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
     struct neap_error *error;
 
+    /* From here on nobody is answered: let nobody wait for it. */
+    atomic_store(&collector->ctl->header->closed, 1);
+    neap_listener_destroy(collector->listener);
+    collector->listener = NULL;
     neap_session_stop(collector->session);
-    error = neap_ingest_finish(collector->ingest, neap_ctl_tick(collector->ctl), whole);
+    error = neap_ingest_finish(collector->recording.ingest,
+                               neap_ctl_tick(collector->ctl), whole);
     if (error)
         snprintf(message.text, sizeof(message.text), "%s", error->message);
+    else if (collector->terminate)
+        snprintf(message.text, sizeof(message.text),
+                 "the collector was told to end (SIGTERM)");
     neap_error_destroy(error);
-    neap_ingest_tally(collector->ingest, &message.tally);
-    neap_ingest_destroy(collector->ingest);
-    neap_store_close(collector->db);
-    collector->ingest = NULL;
-    collector->db = NULL;
+    neap_ingest_tally(collector->recording.ingest, &message.tally);
+    message.tally.running = 0; /* whoever runs on is not recorded */
+    neap_recording_deinit(&collector->recording);
     if (collector->control.fd >= 0)
         neap_control_send(collector->control.fd, &message);
-}
-
-static void remove_recording(const char *path)
-{
-    static const char *const tails[] = {"", "-wal", "-shm", "-journal"};
-
-    for (size_t i = 0; i < NEAP_ARRAY_LEN(tails); i++) {
-        neap_auto_free char *name = NULL;
-
-        if (asprintf(&name, "%s%s", path, tails[i]) < 0)
-            name = NULL;
-        else
-            unlink(name);
-    }
-}
-
-static void remove_directory(const char *directory)
-{
-    static const char *const names[] = {NEAP_COLLECT_SOCKET, NEAP_COLLECT_HOOK};
-
-    for (size_t i = 0; i < NEAP_ARRAY_LEN(names); i++) {
-        neap_auto_free char *path = NULL;
-
-        if (asprintf(&path, "%s/%s", directory, names[i]) < 0)
-            path = NULL;
-        else
-            unlink(path);
-    }
-    rmdir(directory);
 }
 
 static void deinit(struct collector *collector)
@@ -435,8 +376,7 @@ static void deinit(struct collector *collector)
     neap_session_destroy(collector->session);
     neap_loop_destroy(collector->loop);
     neap_ctl_destroy(collector->ctl);
-    neap_ingest_destroy(collector->ingest);
-    neap_store_close(collector->db);
+    neap_recording_deinit(&collector->recording);
     if (collector->signals.fd >= 0)
         close(collector->signals.fd);
     free(collector->environ_entry);
@@ -478,7 +418,7 @@ int neap_collect_run(const struct neap_collect_config *config)
         ready.kind = NEAP_CONTROL_ERROR;
         snprintf(ready.text, sizeof(ready.text), "%s", error->message);
         /* Only what we made ourselves is ours to remove. */
-        if (collector.db)
+        if (collector.recording.db)
             collector.aborted = true;
         neap_error_destroy(error);
     } else {
@@ -489,8 +429,8 @@ int neap_collect_run(const struct neap_collect_config *config)
     }
     deinit(&collector);
     if (collector.aborted)
-        remove_recording(config->output);
-    remove_directory(config->directory);
+        neap_recording_remove(config->output);
+    neap_paths_remove_directory(config->directory);
     if (ready.kind == NEAP_CONTROL_ERROR)
         neap_control_send(NEAP_COLLECT_CONTROL_FD, &ready);
     return ready.kind == NEAP_CONTROL_ERROR;

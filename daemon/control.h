@@ -4,7 +4,9 @@
  * sockets. Both are the same program; the end of either is an end of file.
  *
  *   collector  READY or ERROR, once
- *   launcher   STARTED (CMD's pid), then ENDED (its waitpid status); or ABORT
+ *   launcher   STARTED (CMD's pid, before it execs); the collector answers READY, so
+ *              that it knows CMD when CMD says HELLO
+ *   launcher   ENDED (CMD's waitpid status), or ABORT
  *   collector  TALLY, once, when CMD's part is written
  */
 #ifndef NEAP_DAEMON_CONTROL_H

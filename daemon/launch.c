@@ -37,6 +37,7 @@
 
 #define STOPPED_PATIENCE_MS 10000 /* for a collector that somebody stopped */
 #define CHECK_MS            1000
+#define ANSWER_MS           1000
 
 struct launch {
     const struct neap_config *config;
@@ -128,8 +129,12 @@ static void announce(void *context, pid_t pid)
 {
     struct launch *launch = context;
     struct neap_control_message message = {.kind = NEAP_CONTROL_STARTED, .value = pid};
+    struct pollfd pollfd = {.fd = launch->control, .events = POLLIN};
 
-    neap_control_send(launch->control, &message);
+    /* A collector that does not answer must not keep the command from running. */
+    if (neap_control_send(launch->control, &message) &&
+        poll(&pollfd, 1, ANSWER_MS) == 1 && !(pollfd.revents & POLLHUP))
+        neap_control_receive(launch->control, false, &message);
 }
 
 /* Keep standard error and our two sockets, whatever else was inherited. */
@@ -210,7 +215,7 @@ static void collector_lost(struct launch *launch)
         return;
     neap_log("the collector died; what it had written until then is kept in %s",
              launch->paths.output);
-    neap_paths_remove_directory(&launch->paths);
+    neap_paths_remove_directory(launch->paths.directory);
 }
 
 static void control_ready(struct launch *launch)
@@ -332,7 +337,7 @@ static int run(struct launch *launch)
         block_signals(launch);
         status = start_command(launch, envp);
     } else {
-        neap_paths_remove_directory(&launch->paths);
+        neap_paths_remove_directory(launch->paths.directory);
     }
     free(envp);
     if (status)

@@ -25,7 +25,7 @@
 #define BATCH           64
 #define BUSY_TICK_NS    5000000l
 #define BUSY_TICKS_MAX  2000u /* ten seconds: whoever needs longer hangs */
-#define PACE_FASTEST_NS 200000ull
+#define PACE_FASTEST_NS 50000ull
 #define PACE_SLOWEST_NS 50000000ull
 
 struct neap_loop {

@@ -150,7 +150,7 @@ struct neap_error *neap_paths_init(struct neap_paths *paths,
     if (!error) {
         error = link_hook(paths);
         if (error)
-            neap_paths_remove_directory(paths);
+            neap_paths_remove_directory(paths->directory);
     }
     return error;
 }
@@ -165,15 +165,17 @@ void neap_paths_deinit(struct neap_paths *paths)
     *paths = (struct neap_paths){0};
 }
 
-void neap_paths_remove_directory(const struct neap_paths *paths)
+void neap_paths_remove_directory(const char *directory)
 {
-    neap_auto_free char *link = NULL;
+    static const char *const names[] = {NEAP_COLLECT_SOCKET, NEAP_COLLECT_HOOK};
 
-    if (!paths->directory)
+    if (!directory)
         return;
-    if (paths->socket)
-        unlink(paths->socket);
-    if (format(&link, paths->directory, "/", NEAP_COLLECT_HOOK))
-        unlink(link);
-    rmdir(paths->directory);
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(names); i++) {
+        neap_auto_free char *path = NULL;
+
+        if (format(&path, directory, "/", names[i]))
+            unlink(path);
+    }
+    rmdir(directory);
 }

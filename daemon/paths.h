@@ -24,7 +24,7 @@ struct neap_error *neap_paths_init(struct neap_paths *paths,
                                    const struct neap_config *config) NEAP_MUST_CHECK;
 /* Leaves the directory: it belongs to the collector. Zeroed memory is fine. */
 void neap_paths_deinit(struct neap_paths *paths);
-/* For when there is no collector to do it. */
-void neap_paths_remove_directory(const struct neap_paths *paths);
+/* With what we put into it. Takes NULL. */
+void neap_paths_remove_directory(const char *directory);
 
 #endif
