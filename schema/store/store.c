@@ -90,18 +90,20 @@ struct neap_error *neap_store_path(const char *path, const char *suffix, char **
     return neap_str_take(&str, ret);
 }
 
+/* Needs no memory: this is what tidies up when there is none. */
 void neap_store_remove(const char *path, bool sidecars_only)
 {
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal", ""};
-    size_t count = NEAP_ARRAY_LEN(suffixes) - (sidecars_only ? 1 : 0);
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    char file[PATH_MAX];
 
-    for (size_t i = 0; i < count; i++) {
-        neap_auto_free char *file = NULL;
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(suffixes); i++) {
+        int length = snprintf(file, sizeof(file), "%s%s", path, suffixes[i]);
 
-        neap_error_destroy(neap_store_path(path, suffixes[i], &file));
-        if (file)
+        if (length > 0 && (size_t)length < sizeof(file))
             unlink(file);
     }
+    if (!sidecars_only)
+        unlink(path);
 }
 
 /* Open an existing file for writing. `*ret` is the caller's even on error. */
@@ -121,25 +123,33 @@ static int open_writer(const char *path, sqlite3 **ret)
     return rc;
 }
 
-/* journal_mode answers with the mode there is now, whatever was asked for. */
-static struct neap_error *enter_wal(sqlite3 *db, const char *path)
+/*
+ * Enter or leave WAL mode; leaving brings the log home and deletes it. The statement
+ * answers with the mode there is now, whatever was asked for.
+ */
+static struct neap_error *set_journal(sqlite3 *db, const char *path, const char *mode)
 {
     neap_auto(neap_stmt_guard) sqlite3_stmt *stmt = NULL;
-    const char *mode;
+    const char *now;
+    char sql[64];
 
-    if (sqlite3_prepare_v2(db, "PRAGMA journal_mode = WAL", -1, &stmt, NULL) !=
-            SQLITE_OK ||
+    sqlite3_snprintf(sizeof(sql), sql, "PRAGMA journal_mode = %s", mode);
+    if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_OK ||
         sqlite3_step(stmt) != SQLITE_ROW)
         return neap_store_error(db, "cannot record to %s", path);
-    mode = (const char *)sqlite3_column_text(stmt, 0);
-    if (!mode)
+    now = (const char *)sqlite3_column_text(stmt, 0);
+    if (!now)
         return NEAP_NO_MEMORY;
+    if (strcmp(now, mode) == 0)
+        return NULL;
     if (strcmp(mode, "wal") != 0)
-        return neap_error_create(NEAP_ERROR_STORE,
-                                 "cannot record to %s: its file system has no shared "
-                                 "memory for a write-ahead log; choose a local disk",
-                                 path);
-    return NULL;
+        return neap_error_create(
+            NEAP_ERROR_STORE, "cannot record to %s: its log cannot be settled", path);
+    return neap_error_create(
+        NEAP_ERROR_STORE,
+        "cannot record to %s: its file system has no shared memory "
+        "for a write-ahead log; choose a local disk",
+        path);
 }
 
 /* From an empty file at `path` to a recording at the newest version. */
@@ -156,7 +166,7 @@ static struct neap_error *fill(const char *path, const char *name, sqlite3 **ret
                      NEAP_STORE_APPLICATION_ID);
     if (sqlite3_exec(db, pragmas, NULL, NULL, NULL) != SQLITE_OK)
         return neap_store_error(db, "cannot record to %s", name);
-    error = enter_wal(db, name);
+    error = set_journal(db, name, "wal");
     if (!error)
         error = neap_store_exec(db, writer_pragmas);
     if (!error)
@@ -242,6 +252,9 @@ static struct neap_error *replace(const char *path)
         return neap_error_os(errno, "cannot record to %s", path);
     close(fd);
     error = fill(temporary, path, &db);
+    /* A log would keep its old name: everything must be in the file by now. */
+    if (!error)
+        error = set_journal(db, path, "delete");
     neap_store_close(neap_take(db));
     if (!error)
         error = settle(path);
@@ -250,8 +263,7 @@ static struct neap_error *replace(const char *path)
         if (rename(temporary, path) != 0)
             error = neap_error_os(errno, "cannot replace %s", path);
     }
-    if (error)
-        neap_store_remove(temporary, false);
+    neap_store_remove(temporary, !error);
     return error;
 }
 
@@ -263,7 +275,7 @@ static struct neap_error *reopen(const char *path, sqlite3 **ret)
 
     if (open_writer(path, &db) != SQLITE_OK)
         return neap_store_error(db, "cannot record to %s", path);
-    error = enter_wal(db, path);
+    error = set_journal(db, path, "wal");
     if (!error)
         error = neap_store_exec(db, writer_pragmas);
     if (!error)
