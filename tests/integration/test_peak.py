@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import Recording, Record, Result, check_sites, neap_json, target
+from harness import Record, Recording, Result, check_sites, neap_json, target
 
 
 def check_shares(run: Result, rec: Recording) -> None:

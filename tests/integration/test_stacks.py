@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import Recording, Record, check_sites, neap_json, target
+from harness import Record, Recording, check_sites, neap_json, target
 
 ROOTS = {
     "__libc_start_call_main",
