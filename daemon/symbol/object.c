@@ -307,13 +307,50 @@ bool neap_object_is_grown(const struct neap_object *object)
     return object->dwarf && neap_dwarf_is_grown(object->dwarf);
 }
 
+/* `name` readable, and without the version that symbols of libraries carry. */
 static void add_frame(struct neap_answers *answers, const char *name,
                       const struct neap_dwarf_place *place)
 {
-    neap_auto_free char *readable = name ? neap_demangle(name) : NULL;
+    const char *version = name ? strchr(name, '@') : NULL;
+    neap_auto_free char *cut =
+        version && version > name ? strndup(name, (size_t)(version - name)) : NULL;
+    const char *whole = cut ? cut : name;
+    neap_auto_free char *readable = whole ? neap_demangle(whole) : NULL;
 
-    neap_answers_frame(answers, readable ? readable : name, place->dir, place->file,
+    neap_answers_frame(answers, readable ? readable : whole, place->dir, place->file,
                        place->line);
+}
+
+/*
+ * What a function calls itself. A linkage name that is not mangled is an alias for
+ * the linker (__GI___strdup), which nobody wrote into a program.
+ */
+static const char *own_name(const struct neap_dwarf_place *place)
+{
+    if (place->linkage && (!place->name || neap_demangle_applies(place->linkage)))
+        return place->linkage;
+    return place->name;
+}
+
+/*
+ * The function the code belongs to is in the symbol table as well. That knows the
+ * whole name where the DWARF has only the one without its scope, and of the names of
+ * a C library's function the one that programs call (strdup, not __strdup).
+ */
+static const char *outer_name(const struct neap_object *object, uint64_t address,
+                              const struct neap_dwarf_place *place)
+{
+    const char *own = own_name(place);
+    const char *symbol;
+
+    if (own && neap_demangle_applies(own))
+        return own;
+    symbol = neap_symtab_find(&object->symtab, address);
+    if (!own || !symbol)
+        return own ? own : symbol;
+    if (neap_demangle_applies(symbol) || strspn(symbol, "_") < strspn(own, "_"))
+        return symbol;
+    return own;
 }
 
 void neap_object_name(struct neap_object *object, uint64_t address,
@@ -321,7 +358,6 @@ void neap_object_name(struct neap_object *object, uint64_t address,
 {
     struct neap_dwarf_place places[NEAP_ANSWER_FRAMES_MAX];
     uint32_t count = 0;
-    const char *symbol;
 
     if (!neap_spans_find(&object->text, address))
         return;
@@ -333,15 +369,7 @@ void neap_object_name(struct neap_object *object, uint64_t address,
         count = 1;
     }
     for (uint32_t i = 0; i + 1 < count; i++)
-        add_frame(answers, places[i].linkage ? places[i].linkage : places[i].name,
-                  &places[i]);
-    /* The function the code belongs to is in the symbol table as well, which knows
-     * the whole name where the DWARF only has the one without its scope. */
-    symbol = places[count - 1].linkage;
-    if (!symbol) {
-        symbol = neap_symtab_find(&object->symtab, address);
-        if (places[count - 1].name && !(symbol && neap_demangle_applies(symbol)))
-            symbol = places[count - 1].name;
-    }
-    add_frame(answers, symbol, &places[count - 1]);
+        add_frame(answers, own_name(&places[i]), &places[i]);
+    add_frame(answers, outer_name(object, address, &places[count - 1]),
+              &places[count - 1]);
 }

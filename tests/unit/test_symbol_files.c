@@ -169,6 +169,37 @@ static void test_cxx_names(void **state)
     }
 }
 
+/* The name that programs call, not those a library has for itself. */
+static void test_library_names(void **state)
+{
+    static const char source[] =
+        "extern __typeof__(int(int)) inside __asm__(\"__GI_inside\");\n"
+        "__attribute__((noinline)) int inside(int x)\n"
+        "{ __asm__ volatile(\"nop\\n.globl mark\\nmark: nop\"); return x; }\n"
+        "__attribute__((noinline)) int __public(int x)\n"
+        "{ __asm__ volatile(\"nop\\n.globl mark2\\nmark2: nop\"); return x + 1; }\n"
+        "extern __typeof__(__public) public __attribute__((weak, "
+        "alias(\"__public\")));\n"
+        "__attribute__((noinline)) int versioned_1(int x)\n"
+        "{ __asm__ volatile(\"nop\\n.globl mark3\\nmark3: nop\"); return x + 2; }\n"
+        "__asm__(\".symver versioned_1, versioned@@V1\");\n";
+    struct symbol_frames answer;
+
+    (void)state;
+    write_text("library.c", source);
+    write_text("library.map",
+               "V1 { global: public; versioned; mark; mark2; mark3; };\n");
+    symbol_run("gcc -O2 -g -shared -fPIC -Wl,--version-script=library.map library.c "
+               "-o library.so");
+    symbol_ask("library.so", symbol_address("library.so", "mark"), &answer);
+    assert_frame(&answer, 0, "inside", "library.c", 3);
+    symbol_ask("library.so", symbol_address("library.so", "mark2"), &answer);
+    assert_frame(&answer, 0, "public", "library.c", 5);
+    symbol_run("cp library.so stripped.so && strip stripped.so");
+    symbol_ask("stripped.so", symbol_address("library.so", "mark3"), &answer);
+    assert_frame(&answer, 0, "versioned", NULL, 0);
+}
+
 /* ---- stripped files ---- */
 
 static void test_no_wrong_name(void **state)
@@ -395,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inlined_frames),
         cmocka_unit_test(test_cxx_names),
+        cmocka_unit_test(test_library_names),
         cmocka_unit_test(test_no_wrong_name),
         cmocka_unit_test(test_labels_without_size),
         cmocka_unit_test(test_debug_by_build_id),
