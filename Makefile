@@ -166,7 +166,8 @@ fuzz: fuzzers venv ## run the fuzzers, FUZZ_SECONDS in all (30)
 	@$(PYTEST) tests/house/test_fuzz.py
 
 bench: all targets ## measure against heaptrack and print the table
-	@PYTHON='$(PYTHON)' tests/bench/run.sh
+	@$(PYTHON) tests/bench/bench.py --json $(B)/bench.json \
+	    --markdown docs/benchmarks.md
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
