@@ -17,7 +17,16 @@
 
 #define LIVE_ROWS 524288u
 
-#define I(value)  ((int64_t)(value))
+/*
+ * A number as a row holds it. Targets may claim any time or address: what does not
+ * fit becomes the largest number there is, and never NEAP_SQL_NULL by accident.
+ */
+static int64_t integer(uint64_t value)
+{
+    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+}
+
+#define I(value) integer((uint64_t)(value))
 
 /* Return an error from the function around. */
 #define TRY(call)                         \
@@ -287,7 +296,7 @@ static struct neap_error *write_process(const struct neap_ingest_process *proces
     return neap_write_row(
         write, NEAP_STATEMENT_PROCESS_STATE, "iisiiiiiiiiiii", I(process->id),
         end.kind == NEAP_EXIT_RUNNING ? NEAP_SQL_NULL : I(end.end_ns), kinds[end.kind],
-        end.has_code ? I(end.code) : NEAP_SQL_NULL, I(track->live.bytes),
+        end.has_code ? (int64_t)end.code : NEAP_SQL_NULL, I(track->live.bytes),
         I(track->live.count), I(track->peak.bytes), I(track->peak.count),
         I(track->peak_ns), I(track->foreign_frees), I(counters->truncated_stacks),
         I(counters->verified), I(counters->verify_differences), I(counters->waits));

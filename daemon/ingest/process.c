@@ -13,7 +13,7 @@
 #include "daemon/ingest/commit.h"
 #include "daemon/ingest/state.h"
 
-#define SIZE_LIMIT ((uint64_t)1 << 56) /* user addresses have 56 bits at most */
+#define SIZE_LIMIT ((uint64_t)1 << 48) /* malloc has no larger address space */
 #define MAPS_LIMIT 65536u              /* rows of raw_map waiting, 7 MiB */
 
 static NEAP_COLD void lost(struct neap_ingest_process *process,

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bad days: memory that runs out, a disk that is full, targets that write nonsense.
+ * In each case the collector goes on, and what the recording says is consistent; after
+ * a disk was full and is not any more, the recording is as if nothing had been.
+ *
+ * Links: tests/unit/feed.c tests/unit/scratch.c tests/unit/fake_symbolizer.c
+ * Links: tests/unit/fail_vfs.c tests/unit/fail_alloc.c
+ * Links: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
+ * Links: -Wl,--wrap=strdup,--wrap=strndup,--wrap=mmap
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "schema/store/store.h"
+#include "tests/unit/fail_alloc.h"
+#include "tests/unit/fail_vfs.h"
+#include "tests/unit/fake_symbolizer.h"
+#include "tests/unit/feed.h"
+#include "tests/unit/scratch.h"
+
+static int setup(void **state)
+{
+    fail_vfs_install();
+    fake_symbolizer_reset();
+    return scratch_setup(state);
+}
+
+/* All of a recording's content but its clocks, as one text. */
+#define DIGEST                                                                        \
+    "SELECT group_concat(line, '; ') FROM (SELECT line FROM ("                        \
+    "SELECT 's' || process || ' ' || stack || ' ' || alloc_count || ' ' || "          \
+    "alloc_bytes"                                                                     \
+    " || ' ' || free_bytes || ' ' || peak_bytes || ' ' || temporary_count AS line"    \
+    " FROM raw_site UNION ALL"                                                        \
+    " SELECT 'p' || id || exit_kind || live_bytes || ' ' || peak_bytes FROM "         \
+    "raw_process"                                                                     \
+    " UNION ALL SELECT 'l' || process || ' ' || address || ' ' || size FROM raw_live" \
+    " UNION ALL SELECT 'm' || op || ' ' || address || ' ' || stack FROM raw_map"      \
+    " UNION ALL SELECT 't' || tid || name FROM raw_thread"                            \
+    " UNION ALL SELECT 'k' || id || frames FROM raw_stack"                            \
+    " UNION ALL SELECT 'f' || id || function FROM raw_frame"                          \
+    " UNION ALL SELECT 'o' || process || what || count FROM raw_loss WHERE count) "   \
+    "ORDER BY line)"
+
+static const uint64_t pcs[][4] = {{0x100011, 0x100021}, {0x100031, 0x100021, 0x100041}};
+
+/* A small life of two processes, with a commit in its middle. Errors do not stop it. */
+static void live(struct neap_ingest *ingest)
+{
+    struct neap_process_info info = {.pid = 7,
+                                     .exe = "/bin/app",
+                                     .command = "[]",
+                                     .allocator = "glibc",
+                                     .unwinder = "libunwind"};
+
+    for (int32_t pid = 1; pid <= 2; pid++) {
+        struct neap_ingest_process *process;
+        struct neap_error *err = neap_ingest_start(ingest, &info, &process);
+
+        neap_error_destroy(err);
+        if (err)
+            continue;
+        feed_module(process, 0, 0, 0x100000, 0x200000, "/bin/app");
+        feed_thread(process, 0, 7, "app");
+        for (uint64_t hash = 1; hash <= 2; hash++)
+            feed_stack(process, 0, hash, 0, 0, pcs[hash - 1]);
+        for (uint64_t i = 1; i <= 40; i++) {
+            feed_alloc(process, 0, NEAP_EV_ALLOC, i * 16, 64 + i, 1 + i % 2);
+            if (i % 4 == 0)
+                feed_free(process, 0, NEAP_EV_FREE, i * 16);
+            if (i % 10 == 0)
+                feed_map(process, 0, NEAP_MAP_MMAP, i << 12, 4096, 1);
+            if (i == 20)
+                neap_error_destroy(neap_ingest_commit(ingest, 20));
+        }
+        feed_end(process, NEAP_EXIT_EXITED, 0);
+        neap_error_destroy(neap_ingest_commit(ingest, 40));
+    }
+}
+
+/* The recording that is made when nothing fails. The caller frees it. */
+static char *expected(void)
+{
+    sqlite3 *db = feed_open(scratch_path("good.neap"));
+    struct neap_ingest *ingest = feed_create(db);
+    char *digest;
+
+    live(ingest);
+    feed_finish(ingest, 100);
+    ask_consistent(db);
+    digest = strdup(ask_text(db, DIGEST));
+    neap_ingest_destroy(ingest);
+    neap_store_close(db);
+    return digest;
+}
+
+static void test_disk_full(void **unused)
+{
+    static const int statuses[] = {SQLITE_FULL, SQLITE_IOERR_WRITE};
+    char *good = expected();
+    uint64_t failures = 0;
+
+    (void)unused;
+    for (uint64_t n = 1;; n++) {
+        sqlite3 *db = feed_open(scratch_path("bad.neap"));
+        struct neap_ingest *ingest = feed_create(db);
+        bool happened;
+
+        fail_vfs_at(n, statuses[n / 2 % 2], n % 2);
+        live(ingest);
+        happened = fail_vfs_happened();
+        fail_vfs_at(0, 0, false);
+        failures += happened;
+        feed_finish(ingest, 100);
+        ask_consistent(db);
+        assert_string_equal(ask_text(db, DIGEST), good);
+        assert_int_equal(ask_number(db, "SELECT finished FROM recording"), 1);
+        neap_ingest_destroy(ingest);
+        neap_store_close(db);
+        if (!happened)
+            break;
+    }
+    assert_in_range(failures, 10, 100000);
+    free(good);
+}
+
+/* Full to the end: an error says so, and what was committed before is readable. */
+static void test_disk_stays_full(void **unused)
+{
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_ingest *ingest = feed_create(db);
+    struct neap_error *err;
+
+    (void)unused;
+    live(ingest);
+    fail_vfs_at(1, SQLITE_FULL, true);
+    live(ingest);
+    err = neap_ingest_finish(ingest, 100, true);
+    assert_non_null(err);
+    assert_non_null(strstr(err->message, "full"));
+    assert_null(strchr(err->message, '\n'));
+    neap_error_destroy(err);
+    neap_ingest_destroy(ingest);
+    fail_vfs_at(0, 0, false);
+    neap_store_close(db);
+
+    err = neap_store_open(scratch_path("a.neap"), &db);
+    assert_null(err);
+    ask_consistent(db);
+    assert_int_equal(ask_number(db, "SELECT count(*) FROM process"), 2);
+    assert_int_equal(ask_number(db, "SELECT finished FROM recording"), 0);
+    neap_store_close(db);
+}
+
+/* It can say at least that it could not: a row of `loss`, taken back by success. */
+static void test_last_words(void **unused)
+{
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_ingest *ingest = feed_create(db);
+    struct neap_ingest_process *process = feed_start(ingest, 1);
+    struct neap_error *err;
+
+    (void)unused;
+    for (uint64_t i = 1; i <= 50; i++)
+        feed_alloc(process, 0, NEAP_EV_ALLOC, i * 16, 8, 1);
+    feed_end(process, NEAP_EXIT_EXITED, 0);
+    fail_vfs_at(1, SQLITE_FULL, false);
+    err = neap_ingest_finish(ingest, 100, true);
+    assert_non_null(err);
+    neap_error_destroy(err);
+    assert_string_equal(ask_text(db, "SELECT what || ' ' || count || ' ' || bytes FROM "
+                                     "loss"),
+                        "store 51 400");
+    feed_finish(ingest, 100);
+    assert_int_equal(ask_number(db, "SELECT count FROM loss WHERE what = 'store'"), 0);
+    ask_consistent(db);
+    neap_ingest_destroy(ingest);
+    neap_store_close(db);
+}
+
+/* A full disk and a program that maps without end: memory stays bounded, all counted.
+ */
+static void test_maps_on_a_full_disk(void **unused)
+{
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_ingest *ingest = feed_create(db);
+    struct neap_ingest_process *process = feed_start(ingest, 1);
+
+    (void)unused;
+    fail_vfs_at(1, SQLITE_FULL, true);
+    for (uint64_t i = 0; i < 100000; i++)
+        feed_map(process, 0, NEAP_MAP_MMAP, i, 1, 0);
+    fail_vfs_at(0, 0, false);
+    feed_commit(ingest, 1);
+    assert_int_equal(ask_number(db, "SELECT (SELECT count(*) FROM raw_map) + (SELECT "
+                                    "count FROM loss WHERE what = 'store')"),
+                     100000);
+    assert_int_equal(ask_number(db, "SELECT bytes FROM loss WHERE what = 'store'"),
+                     100000 - 65536);
+    feed_map(process, 0, NEAP_MAP_MMAP, 1, 1, 0);
+    feed_commit(ingest, 2);
+    assert_int_equal(ask_number(db, "SELECT count(*) FROM raw_map"), 65537);
+    neap_ingest_destroy(ingest);
+    neap_store_close(db);
+}
+
+static void test_create_fails(void **unused)
+{
+    struct neap_recording_info info = {
+        .version = "1", .command = "[]", .start_utc = "", .policy = "block"};
+    struct neap_ingest *ingest = NULL;
+    uint64_t n;
+
+    (void)unused;
+    for (n = 1;; n++) {
+        sqlite3 *db = feed_open(scratch_path("a.neap"));
+        struct neap_error *err;
+
+        fail_alloc_at(n);
+        err = neap_ingest_create(db, &info, &ingest);
+        fail_alloc_at(0);
+        if (err) {
+            assert_int_equal(err->code, NEAP_ERROR_NO_MEMORY);
+            assert_null(ingest);
+        }
+        neap_ingest_destroy(ingest);
+        neap_store_close(db);
+        if (!err)
+            break;
+    }
+    assert_in_range(n, 2, 100);
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_error *err;
+
+    ingest = NULL;
+    fail_vfs_at(1, SQLITE_FULL, false);
+    err = neap_ingest_create(db, &info, &ingest);
+    assert_non_null(err);
+    assert_null(ingest);
+    neap_error_destroy(err);
+    fail_vfs_at(0, 0, false);
+    neap_store_close(db);
+}
+
+/* The n-th allocation fails: it is counted if anything is lost, and all of it adds up.
+ */
+static void test_no_memory(void **unused)
+{
+    char *good = expected();
+    uint64_t n, same = 0;
+
+    (void)unused;
+    for (n = 1;; n++) {
+        sqlite3 *db = feed_open(scratch_path("bad.neap"));
+        struct neap_ingest *ingest = feed_create(db);
+        struct neap_tally tally;
+        bool happened, complete;
+
+        fail_alloc_at(n);
+        live(ingest);
+        happened = fail_alloc_happened();
+        fail_alloc_at(0);
+        feed_finish(ingest, 100);
+        ask_consistent(db);
+        complete = strcmp(ask_text(db, DIGEST), good) == 0;
+        same += complete;
+        neap_ingest_tally(ingest, &tally);
+        /* What is missing is counted, or is a process that the caller knows of. */
+        if (!complete && tally.processes == 2 && tally.lost_events == 0)
+            assert_int_equal(ask_number(db, "SELECT sum(alloc_count) FROM raw_site"),
+                             80);
+        if (!happened)
+            assert_true(complete);
+        neap_ingest_destroy(ingest);
+        neap_store_close(db);
+        if (!happened)
+            break;
+    }
+    assert_in_range(n, 30, 10000);
+    assert_in_range(same, 10, n);
+    free(good);
+}
+
+static uint64_t state = 3141592653589793238u;
+
+static uint64_t draw(uint64_t below)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (state >> 16) % below;
+}
+
+/* Well-formed nonsense: any kind, any number, in any order. */
+static void test_nonsense(void **unused)
+{
+    static const uint64_t values[] = {0,          1,          16,         4096,
+                                      INT64_MAX,  UINT64_MAX, 0x100011,   0x2fffff,
+                                      1ull << 47, 1ull << 48, 1ull << 63, 48};
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_ingest *ingest = feed_create(db);
+    struct neap_ingest_process *processes[2];
+
+    (void)unused;
+    for (int round = 0; round < 40; round++) {
+        for (int i = 0; i < 2; i++)
+            processes[i] = feed_start(ingest, i + 1);
+        for (int i = 0; i < 4000; i++) {
+            uint64_t words[8];
+            struct neap_event event;
+
+            for (int j = 1; j < 8; j++)
+                words[j] = draw(4) ? values[draw(12)] : draw(UINT64_MAX);
+            words[0] = neap_ev_head((enum neap_ev_kind)(1 + draw(13)), 0, 0);
+            if (draw(3) == 0)
+                words[2] = draw(200); /* sizes that make sense */
+            if (neap_decode(words, sizeof(words), &event) == NEAP_DECODE_OK)
+                neap_ingest_event(processes[draw(2)], (uint32_t)draw(4), &event);
+            if (draw(1000) == 0)
+                feed_commit(ingest, (uint64_t)round);
+        }
+        feed_end(processes[0], NEAP_EXIT_SIGNALED, 9);
+        feed_end(processes[1], NEAP_EXIT_EXITED, -1);
+        feed_commit(ingest, (uint64_t)round);
+    }
+    feed_finish(ingest, 100);
+    ask_consistent(db);
+    assert_true(ask_number(db, "SELECT sum(count) FROM loss WHERE what = 'corrupt'") >
+                0);
+    assert_true(ask_number(db, "SELECT count(*) FROM live") > 0);
+    neap_ingest_destroy(ingest);
+    neap_store_close(db);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, scratch_teardown)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        TEST(test_disk_full),    TEST(test_disk_stays_full),
+        TEST(test_last_words),   TEST(test_maps_on_a_full_disk),
+        TEST(test_create_fails), TEST(test_no_memory),
+        TEST(test_nonsense),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
