@@ -5,12 +5,16 @@ Only the module of the command that was asked for is imported, so that ``neap re
 starts quickly. Each of these modules holds ARGUMENTS, EXAMPLES and ``main(args)``.
 """
 
+from __future__ import annotations
+
 import os
-import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from importlib import import_module
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing's own costs more to import than a whole report
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # command -> what it does, in the order of the help
 COMMANDS = {
@@ -23,6 +27,9 @@ COMMANDS = {
 }
 
 USAGE_STATUS = 2
+INTERRUPTED_STATUS = 128 + 2  # SIGINT
+BROKEN_PIPE_STATUS = 128 + 13  # SIGPIPE
+HELP_WIDTH = 80
 
 HELP = """\
 usage: neap COMMAND ...
@@ -53,6 +60,11 @@ class UsageError(Exception):
     """Wrong words on the command line."""
 
 
+def formatter(prog: str) -> RawDescriptionHelpFormatter:
+    """A width of our own: argparse would import shutil to ask the terminal."""
+    return RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
+
+
 def parse(command: str, words: list[str]) -> Namespace:
     """Parse the words of a command by its table."""
     module = import_module(f"neaptide.commands.{command}")
@@ -60,7 +72,7 @@ def parse(command: str, words: list[str]) -> Namespace:
         prog=f"neap {command}",
         description=(module.__doc__ or "").strip(),
         epilog="example:\n" + module.EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=formatter,
         allow_abbrev=False,
     )
     for names, options in module.ARGUMENTS:
@@ -119,9 +131,9 @@ def guarded(words: list[str]) -> int:
         return status
     except BrokenPipeError:
         silence_stdout()
-        return 128 + signal.SIGPIPE
+        return BROKEN_PIPE_STATUS
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return INTERRUPTED_STATUS
     except UsageError as error:
         return complain(error)
     except MemoryError:

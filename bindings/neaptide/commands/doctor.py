@@ -3,12 +3,18 @@
 comes with its fix.
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import Namespace
 
 from neaptide.checks import CHECKS, FAIL, OK, run_check
-from neaptide.commands.options import JSON, Arguments
+from neaptide.commands.options import JSON
 from neaptide.report.text import Paint, amount
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from neaptide.commands.options import Arguments
 
 ARGUMENTS: Arguments = [JSON]
 

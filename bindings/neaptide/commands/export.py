@@ -5,12 +5,18 @@ collapsed  one line a stack, 'outermost;...;innermost bytes', as flame graph too
            read it
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from argparse import Namespace
 
 import neaptide
-from neaptide.commands.options import FILE, PID, Arguments
+from neaptide.commands.options import FILE, PID
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from neaptide.commands.options import Arguments
 
 ARGUMENTS: Arguments = [
     FILE,

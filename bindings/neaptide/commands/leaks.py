@@ -5,11 +5,17 @@ What the C and C++ runtimes keep until the end on purpose is suppressed, and so 
 --suppressions names; how much that is stands below the list.
 """
 
+from __future__ import annotations
+
 from argparse import Namespace
 
 import neaptide
-from neaptide.commands.options import FILE, JSON, PID, Arguments, stack_limit, stacks
+from neaptide.commands.options import FILE, JSON, PID, stack_limit, stacks
 from neaptide.report import output
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from neaptide.commands.options import Arguments
 
 ARGUMENTS: Arguments = [
     FILE,

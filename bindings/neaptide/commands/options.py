@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments that several commands share, as rows for argparse."""
 
-from argparse import ArgumentTypeError
-from typing import Any
+from __future__ import annotations
 
-Argument = tuple[list[str], dict[str, Any]]
-Arguments = list[Argument]
+from argparse import ArgumentTypeError
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Argument: TypeAlias = tuple[list[str], dict[str, Any]]
+    Arguments: TypeAlias = list[Argument]
 
 
 def count(text: str) -> int:

@@ -7,11 +7,17 @@ allocated  everything that was ever allocated
 temporary  freed before the same thread allocated again
 """
 
+from __future__ import annotations
+
 from argparse import Namespace
 
 import neaptide
-from neaptide.commands.options import FILE, JSON, PID, Arguments, stack_limit, stacks
+from neaptide.commands.options import FILE, JSON, PID, stack_limit, stacks
 from neaptide.report import output
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from neaptide.commands.options import Arguments
 
 ARGUMENTS: Arguments = [
     FILE,

@@ -13,13 +13,35 @@ from neaptide import paths
 FAILED_STATUS = 125
 
 
+EXAMPLES = """\
+  neap run -- ./app
+  neap run -o app.neap -- ./app --its-own-option
+"""
+
+
+def show_help(program: str) -> int:
+    """What neapd says of itself, under the name that was typed."""
+    import subprocess
+
+    answer = subprocess.run(
+        [program, "run", "--help"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = answer.stdout.replace("usage: neapd run", "usage: neap run", 1)
+    if answer.returncode == 0:
+        lines += "\nexample:\n" + EXAMPLES
+    sys.stdout.write(lines)
+    return answer.returncode
+
+
 def execute(words: list[str]) -> int:
-    """Become neapd. Returns only when that is impossible."""
+    """Become neapd. Returns only when that is impossible, or for help."""
     program = paths.neapd()
     if program is None:
         reason = "it is neither in the package nor in build/bin; run make"
     else:
         try:
+            if words and words[0] in ("-h", "--help"):
+                return show_help(program)
             sys.stdout.flush()
             os.execv(program, [program, "run", *words])
         except OSError as error:

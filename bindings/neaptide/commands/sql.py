@@ -3,14 +3,21 @@
 site, live, map_event and loss; only statements that read are allowed.
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from argparse import Namespace
-from typing import Any
 
 import neaptide
-from neaptide.commands.options import FILE, JSON, Arguments
+from neaptide.commands.options import FILE, JSON
 from neaptide.report import text
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from typing import Any
+
+    from neaptide.commands.options import Arguments
 
 ARGUMENTS: Arguments = [
     FILE,

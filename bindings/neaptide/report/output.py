@@ -4,14 +4,10 @@
 Beside every total stands what it covers and whether it is exact.
 """
 
-import json
-import shlex
-import signal
-import sys
-from argparse import Namespace
-from typing import Any
+from __future__ import annotations
 
-from neaptide import Frame, Recording, Report, Row, Total
+import sys
+
 from neaptide.report.text import (
     Paint,
     amount,
@@ -20,6 +16,13 @@ from neaptide.report.text import (
     printable,
     size,
 )
+
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from neaptide import Frame, Recording, Report, Row, Total
 
 TITLES = {
     "live": "Still allocated at the end",
@@ -81,9 +84,16 @@ def answer_dict(rec: Recording, answer: Report) -> dict[str, Any]:
     }
 
 
+def print_json(answer: dict[str, Any]) -> None:
+    """One object on one line. json is imported late: text does without."""
+    import json
+
+    print(json.dumps(answer))
+
+
 def json_report(rec: Recording, answer: Report) -> None:
     """One object on standard output."""
-    print(json.dumps(answer_dict(rec, answer)))
+    print_json(answer_dict(rec, answer))
 
 
 def json_leaks(rec: Recording, answer: Report) -> None:
@@ -93,7 +103,7 @@ def json_leaks(rec: Recording, answer: Report) -> None:
         "value": answer.suppressed.value,
         "count": answer.suppressed.count,
     }
-    print(json.dumps(result))
+    print_json(result)
 
 
 def ending(rec: Recording, about: dict[str, Any]) -> str:
@@ -107,6 +117,8 @@ def ending(rec: Recording, about: dict[str, Any]) -> str:
     if kind == "exited" and code is not None:
         return f"exited with status {code} after {lasted}"
     if kind == "signaled" and code is not None:
+        import signal  # late: it costs as much as the rest of a report
+
         try:
             name = f" ({signal.Signals(code).name})"
         except ValueError:
@@ -115,10 +127,17 @@ def ending(rec: Recording, about: dict[str, Any]) -> str:
     return f"how it ended is unknown; data up to {lasted}"
 
 
+def quoted(word: str) -> str:
+    """A word as a shell takes it; shlex would import re for that."""
+    if word and all(c.isalnum() or c in "@%+=:,./-_" for c in word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
 def header(rec: Recording) -> str:
     """One line: which file, which program, how it ended."""
     about: dict[str, Any] = dict(rec.recording)
-    command = printable(shlex.join(about["command"])) or "?"
+    command = printable(" ".join(map(quoted, about["command"]))) or "?"
     if len(command) > 60:
         command = command[:59] + "…"
     pid = f" (pid {about['pid']})" if about["pid"] is not None else ""

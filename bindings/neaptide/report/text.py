@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers, names and tables for people's eyes."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterable, Sequence
 
-from neaptide import Frame
+TYPE_CHECKING = False  # see neaptide.cli
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from neaptide import Frame
 
 BOLD, DIM, PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
