@@ -19,7 +19,8 @@ MAKEFLAGS += --no-builtin-rules
 B := build
 ifdef SANITIZE
 OUT := $(B)/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
-SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer \
+    $(if $(findstring thread,$(SANITIZE)),-Wno-tsan)
 else
 OUT := $(B)
 endif

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Write the seeds of the fuzzers for the wire: one small input for each kind of record.
+
+usage: tests/fuzz/make_corpus.py
+
+The seeds are kept in tests/fuzz/corpus/NAME; this says what they are and makes them
+anew after a change of the format. What a fuzzer finds of its own is added beside them.
+"""
+
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+KINDS = (
+    "pad time thread thread_end stack module alloc free realloc_free realloc_alloc "
+    "realloc_fail map exit"
+).split()
+
+
+def head(kind: str, seq: int = 1, delta: int = 0) -> bytes:
+    return struct.pack("<Q", KINDS.index(kind) + 1 | seq << 8 | delta << 32)
+
+
+def records() -> dict[str, bytes]:
+    build_id, path = bytes(range(20)), b"/usr/lib/libc.so.6"
+    module = struct.pack("<QQQIHH", 0, 0x1000, 0x9000, 1, len(build_id), len(path))
+    module += build_id + path
+    module += bytes(-len(module) % 8)
+    return {
+        "pad": head("pad"),
+        "time": head("time") + struct.pack("<QQ", 10**6, 10**9),
+        "thread": head("thread") + struct.pack("<II24s", 77, 0, b"worker"),
+        "thread_end": head("thread_end"),
+        "stack": head("stack") + struct.pack("<QIHH3Q", 99, 1, 3, 0, 1, 2, 3),
+        "stack_empty": head("stack") + struct.pack("<QIHH", 99, 1, 0, 1),
+        "module": head("module") + module,
+        "alloc": head("alloc") + struct.pack("<QQQ", 0x5000, 64, 99),
+        "free": head("free") + struct.pack("<Q", 0x5000),
+        "realloc_free": head("realloc_free") + struct.pack("<Q", 0x5000),
+        "realloc_alloc": head("realloc_alloc") + struct.pack("<QQQ", 0x6000, 128, 99),
+        "realloc_fail": head("realloc_fail") + struct.pack("<Q", 0x5000),
+        "map": head("map")
+        + struct.pack("<QQQQIIIiQQ", 0x7000, 4096, 0, 0, 1, 3, 0x22, -1, 99, 0),
+        "exit": head("exit") + struct.pack("<q", 3),
+    }
+
+
+def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
+    folder = os.path.join(HERE, "corpus", fuzzer)
+    os.makedirs(folder, exist_ok=True)
+    for name, data in seeds.items():
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(data)
+
+
+def main() -> None:
+    seeds = records()
+    everything = b"".join(data for name, data in seeds.items() if name != "pad")
+    write("fuzz_codec", {**seeds, "everything": everything + seeds["pad"]})
+    steps = {
+        name: struct.pack("<QQB", 0, len(data), len(data)) + data
+        for name, data in seeds.items()
+    }
+    lap = 256 << 10
+    end = seeds["alloc"] + seeds["pad"]
+    steps["end_of_lap"] = struct.pack("<QQB", lap - len(end), len(end), len(end)) + end
+    steps["too_far"] = struct.pack("<QQB", 0, lap + 8, 0)
+    steps["backwards"] = struct.pack("<QQB", 4096, 2**64 - 8, 0)
+    steps["odd"] = struct.pack("<QQB", 0, 3, 0)
+    write("fuzz_ring", steps)
+
+
+if __name__ == "__main__":
+    main()
