@@ -79,8 +79,9 @@ def execute(
     timeout: float = TIMEOUT,
     cwd: Path | None = None,
     preexec: Callable[[], None] | None = None,
+    own_session: bool = True,
 ) -> Result:
-    """Run a command to its end, in a process group of its own."""
+    """Run a command to its end, by default in a process group of its own."""
     words = [str(word) for word in argv]
     process = subprocess.Popen(
         words,
@@ -89,13 +90,13 @@ def execute(
         stderr=subprocess.PIPE,
         env=clean_environment(env),
         cwd=cwd,
-        start_new_session=True,
+        start_new_session=own_session,
         preexec_fn=preexec,
     )
     try:
         out, err = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
-        kill_group(process)
+        kill_group(process) if own_session else process.kill()
         out, err = process.communicate()
         pytest.fail(
             f"{words} still ran after {timeout} s\nstdout: {out[-2000:]!r}\n"

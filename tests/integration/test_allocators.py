@@ -19,7 +19,7 @@ MODES = [
     ("peak", "phases"),
     ("peak", "threads"),
     ("handoff", "race"),
-    ("entry_points_cxx",),
+    ("entry_points_cxx", "forms"),
     ("lifetimes",),
     ("processes", "spawn"),
 ]
@@ -28,7 +28,7 @@ Compile = Callable[..., Path]
 RUST = """
 #[inline(never)]
 fn leaky(size: usize) -> &'static mut [u8] {
-    Box::leak(vec![1u8; size].into_boxed_slice())
+    Box::leak(std::hint::black_box(vec![1u8; size]).into_boxed_slice())
 }
 fn main() {
     let mut sum = 0u64;

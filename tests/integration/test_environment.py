@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from harness import NEAPD, Result, execute, target
@@ -78,13 +79,11 @@ def test_same_world(
     path = tmp_path_factory.mktemp("world") / "0.neap"
     words = target("environment", "a b", "", "--", "-o", "*")
     env = {"EMPTY": "", "WITH SPACE": "x=y"}
-    bare = execute(words, env=env, stdin=b"some input", preexec=setting).expect(0)
-    recorded = execute(
-        [NEAPD, "run", "--quiet", "-o", path, "--", *words],
-        env=env,
-        stdin=b"some input",
-        preexec=setting,
-    ).expect(0)
+    how: dict[str, Any] = {"env": env, "stdin": b"some input", "preexec": setting}
+    how["own_session"] = False  # CMD would lead it, which it cannot under us
+    bare = execute(words, **how).expect(0)
+    argv = [NEAPD, "run", "--quiet", "-o", path, "--", *words]
+    recorded = execute(argv, **how).expect(0)
     assert visible(recorded) == visible(bare)
     assert recorded.stderr == bare.stderr
     assert "errno after malloc 33 realloc 33 free 33 calloc 33" in bare.stdout

@@ -44,6 +44,8 @@ def test_more_threads_than_lanes(record: Record) -> None:
     events = 2 * int(run.words("site")[0][1])
     found = rec.site("crowd_work")
     lost = sum(n for what, n in rec.loss().items() if what in ("events", "lanes"))
+    # A thread that found a lane later gives back blocks that were never recorded.
+    lost += rec.process()["foreign_free_count"]
     assert found["alloc_count"] + found["free_count"] + lost >= events
     if lost == 0:
         check_sites(run, rec)

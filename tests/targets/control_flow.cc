@@ -50,9 +50,14 @@ volatile int depth_sink;
 
 extern "C" {
 
+SITE void *throw_block(size_t size)
+{
+    return keep(malloc(size));
+}
+
 SITE void throw_frame(int level)
 {
-    held block(keep(malloc(64 + static_cast<size_t>(level))));
+    held block(throw_block(64 + static_cast<size_t>(level)));
 
     if (level == FRAMES - 1)
         throw std::runtime_error("out of here");
@@ -74,7 +79,7 @@ static void throws()
     need(caught == THROWS, "caught %d", caught);
     for (int i = 0; i < FRAMES; i++)
         bytes += 64 + i;
-    site("throw_frame", THROWS * FRAMES, THROWS * bytes, THROWS * FRAMES,
+    site("throw_block", THROWS * FRAMES, THROWS * bytes, THROWS * FRAMES,
          THROWS * bytes);
 }
 

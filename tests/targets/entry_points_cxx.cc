@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * operator new and delete in all their forms, each pair from functions of their own
- * and with sizes no other call has; then what happens when new fails.
+ * and with sizes no other call has; and what happens when new fails.
+ *
+ *     entry_points_cxx forms | failures
  *
  * Links: -fsized-deallocation
  */
@@ -114,6 +116,31 @@ static void handler()
         std::set_new_handler(nullptr);
 }
 
+/* A handler may throw; what it allocates before is the program's like any other. */
+static void throwing_handler()
+{
+    handler_calls++;
+    free(keep(malloc(2111)));
+    throw std::bad_alloc();
+}
+
+SITE void cx_throwing_handler()
+{
+    bool caught = false;
+
+    handler_calls = 0;
+    std::set_new_handler(throwing_handler);
+    try {
+        keep(::operator new(opaque(~std::size_t{0} / 2 + 1)));
+    } catch (const std::bad_alloc &) {
+        caught = true;
+    }
+    std::set_new_handler(nullptr);
+    need(caught, "a huge new did not throw");
+    say("throwing handler ran %d\n", handler_calls);
+    site("throwing_handler", handler_calls, -1, handler_calls, -1);
+}
+
 SITE void cx_handler()
 {
     bool caught = false;
@@ -130,7 +157,7 @@ SITE void cx_handler()
 
 } // extern "C"
 
-int main()
+static void forms()
 {
     cx_plain();
     cx_array();
@@ -139,7 +166,16 @@ int main()
     cx_aligned_nothrow();
     cx_sized();
     cx_expression();
-    cx_fails();
-    cx_handler();
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "failures") == 0) {
+        cx_fails();
+        cx_handler();
+        cx_throwing_handler();
+    } else {
+        forms();
+    }
     return 0;
 }
