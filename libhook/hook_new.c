@@ -16,6 +16,7 @@
  */
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "libhook/emit.h"
 #include "libhook/guard.h"
@@ -33,6 +34,9 @@ typedef void delete_sized_aligned(void *, size_t, size_t);
 typedef void delete_nothrow(void *, const void *);
 typedef void delete_aligned_nothrow(void *, size_t, const void *);
 
+/* Looked for and not there: an old C++ library has no aligned forms, say. */
+#define ABSENT ((void *)&neap_real)
+
 /* The next definition of `symbol`, kept in `*slot`. */
 static NEAP_COLD void *find(void *_Atomic *slot, const char *symbol, const void *caller)
 {
@@ -45,20 +49,19 @@ static NEAP_COLD void *find(void *_Atomic *slot, const char *symbol, const void 
     tls->busy = NEAP_INTERNAL;
     found = neap_real_find(symbol, caller);
     tls->busy = busy;
-    if (!found) /* nobody can have got here without a C++ library */
-        __builtin_trap();
-    __atomic_store_n(slot, found, __ATOMIC_RELEASE);
-    return found;
+    __atomic_store_n(slot, found ? found : ABSENT, __ATOMIC_RELEASE);
+    return found ? found : ABSENT;
 }
 
-#define NEXT(type, symbol)                                                 \
-    ({                                                                     \
-        static void *_Atomic slot;                                         \
-        void *next_ = __atomic_load_n(&slot, __ATOMIC_ACQUIRE);            \
-                                                                           \
-        (type *)(NEAP_LIKELY(next_ != NULL)                                \
-                     ? next_                                               \
-                     : find(&slot, #symbol, __builtin_return_address(0))); \
+/* NULL: there is none. */
+#define NEXT(type, symbol)                                             \
+    ({                                                                 \
+        static void *_Atomic slot;                                     \
+        void *next_ = __atomic_load_n(&slot, __ATOMIC_ACQUIRE);        \
+                                                                       \
+        if (NEAP_UNLIKELY(next_ == NULL))                              \
+            next_ = find(&slot, #symbol, __builtin_return_address(0)); \
+        (type *)(NEAP_LIKELY(next_ != ABSENT) ? next_ : NULL);         \
     })
 
 /* An object of type std::nothrow_t has no contents: any address will do. */
@@ -106,7 +109,9 @@ static bool deleting(struct neap_tls *tls, void *block)
         quiet_type *quiet = NEXT(quiet_type, quiet_symbol);                   \
         void *block;                                                          \
                                                                               \
-        if (!enter(tls))                                                      \
+        if (!next)                                                            \
+            return malloc(size);                                              \
+        if (!quiet || !enter(tls))                                            \
             return next args;                                                 \
         block = quiet quiet_args;                                             \
         return allocated(tls, &caller, block, size) ? block : next args;      \
@@ -121,6 +126,8 @@ static bool deleting(struct neap_tls *tls, void *block)
         next_type *next = NEXT(next_type, symbol);          \
         void *block;                                        \
                                                             \
+        if (!next)                                          \
+            return malloc(size);                            \
         if (!enter(tls))                                    \
             return next args;                               \
         block = next args;                                  \
@@ -134,8 +141,13 @@ static bool deleting(struct neap_tls *tls, void *block)
     {                                                  \
         struct neap_tls *tls = &neap_tls;              \
         next_type *next = NEXT(next_type, symbol);     \
-        bool recorded = deleting(tls, block);          \
+        bool recorded;                                 \
                                                        \
+        if (!next) {                                   \
+            free(block);                               \
+            return;                                    \
+        }                                              \
+        recorded = deleting(tls, block);               \
         next args;                                     \
         if (recorded)                                  \
             tls->busy = NEAP_IDLE;                     \

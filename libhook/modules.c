@@ -151,13 +151,13 @@ bool neap_modules_is_loader(uint64_t pc)
            (unsigned long)(uintptr_t)object.dlfo_map_start == getauxval(AT_BASE);
 }
 
-void *neap_modules_handle(const void *pc)
+const char *neap_modules_path(const void *pc)
 {
     struct dl_find_object object;
 
     if (!find_object || find_object((void *)(uintptr_t)pc, &object) != 0)
         return NULL;
-    return object.dlfo_link_map;
+    return object.dlfo_link_map->l_name;
 }
 
 void neap_modules_unloaded(void)

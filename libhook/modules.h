@@ -38,8 +38,8 @@ static inline void neap_modules_note(uint64_t pc)
 /* In ld.so? Its entry, where constructors' stacks begin, has no unwind rules. */
 bool neap_modules_is_loader(uint64_t pc);
 
-/* The loader's handle of the object around `pc`, for dlsym; NULL if there is none. */
-void *neap_modules_handle(const void *pc);
+/* The loader's name of the object around `pc`; NULL if there is none. */
+const char *neap_modules_path(const void *pc);
 
 /* Announce what this thread found (tls->found). Between records, never in one, and
  * before the thread leaves the hook: the objects are on its stack, so they stay. */

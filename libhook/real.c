@@ -53,14 +53,39 @@ void neap_real_resolve(void)
 #undef NEAP_REAL_FIND
 }
 
+/*
+ * The plug-in's own libraries are searched through a handle of its object, which the
+ * loader makes up for it. What is found is pinned: the plug-in may be closed, and the
+ * pointer is kept. A C++ library's forms of delete jump to one another, so that the
+ * caller seems to be ourselves: then it is the library found before.
+ */
+static void *find_near(const char *symbol, const void *caller)
+{
+    static const char *library;
+    const char *path = neap_modules_path(caller);
+    void *handle, *found;
+    Dl_info info;
+
+    if (path == neap_modules_path(&neap_real))
+        path = library;
+    if (!path || path[0] == '\0')
+        return NULL;
+    handle = dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
+    if (!handle)
+        return NULL;
+    found = dlsym(handle, symbol);
+    if (found && dladdr(found, &info) && info.dli_fname &&
+        dlopen(info.dli_fname, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD | RTLD_NODELETE))
+        library = info.dli_fname;
+    neap_real.dlclose(handle);
+    return found;
+}
+
 void *neap_real_find(const char *symbol, const void *caller)
 {
     void *found = dlsym(RTLD_NEXT, symbol);
-    void *handle;
 
-    if (!found && (handle = neap_modules_handle(caller)))
-        found = dlsym(handle, symbol);
-    return found;
+    return found ? found : find_near(symbol, caller);
 }
 
 const char *neap_real_allocator(void)

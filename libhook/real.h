@@ -66,7 +66,8 @@ extern struct neap_real neap_real;
 void neap_real_resolve(void);
 
 /* The next definition of a C++ symbol; looked for again in the caller's own libraries
- * when the program itself has none (a C program that loads a C++ plug-in). */
+ * when the program itself has none (a C program that loads a C++ plug-in). NULL: no
+ * such thing. Caller holds NEAP_INTERNAL. */
 void *neap_real_find(const char *symbol, const void *caller);
 
 /* The file name of the module that serves malloc: "libc.so.6", "libjemalloc.so.2". */
