@@ -3,12 +3,13 @@
  * neaptide._neap: the method table and the module's life. What it can do is said in
  * bindings/neaptide/_neap.pyi.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 #include "schema/base/version.h"
 
 static PyMethodDef methods[] = {
     {"open", (PyCFunction)(void (*)(void))neap_py_recording_open,
-     METH_VARARGS | METH_KEYWORDS, "open($module, /, path)\n--\n\n"},
+     METH_VARARGS | METH_KEYWORDS, NEAP_DOC_open},
     {NULL, NULL, 0, NULL},
 };
 

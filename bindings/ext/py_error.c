@@ -3,6 +3,7 @@
  * From struct neap_error to Python's exceptions, paired by the X-macro of
  * schema/base/error.h: a new code there that has no exception here does not compile.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 static const enum neap_py_exception exception_of[] = {[NEAP_ERROR_NONE] = NEAP_PY_Error,
@@ -13,17 +14,17 @@ static const enum neap_py_exception exception_of[] = {[NEAP_ERROR_NONE] = NEAP_P
 
 /* Make neaptide.<name>, a subclass of Error and of `base` where there is one. */
 static PyObject *create(const struct neap_py_state *state, const char *full_name,
-                        PyObject *base)
+                        const char *doc, PyObject *base)
 {
     PyObject *error = state->exceptions[NEAP_PY_Error];
     PyObject *bases, *exception;
 
     if (!error)
-        return PyErr_NewException(full_name, NULL, NULL);
+        return PyErr_NewExceptionWithDoc(full_name, doc, NULL, NULL);
     bases = base ? PyTuple_Pack(2, error, base) : PyTuple_Pack(1, error);
     if (!bases)
         return NULL;
-    exception = PyErr_NewException(full_name, bases, NULL);
+    exception = PyErr_NewExceptionWithDoc(full_name, doc, bases, NULL);
     Py_DECREF(bases);
     return exception;
 }
@@ -31,7 +32,8 @@ static PyObject *create(const struct neap_py_state *state, const char *full_name
 int neap_py_error_init(PyObject *module, struct neap_py_state *state)
 {
 #define CREATE(name, base)                                                           \
-    state->exceptions[NEAP_PY_##name] = create(state, "neaptide." #name, base);      \
+    state->exceptions[NEAP_PY_##name] =                                              \
+        create(state, "neaptide." #name, NEAP_DOC_##name, base);                     \
     if (!state->exceptions[NEAP_PY_##name] ||                                        \
         PyModule_AddObjectRef(module, #name, state->exceptions[NEAP_PY_##name]) < 0) \
         return -1;

@@ -2,6 +2,7 @@
 /*
  * neaptide.Frame: one frame of a row's stack.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 #include <string.h>
@@ -106,19 +107,20 @@ static PyObject *repr(PyObject *self)
 }
 
 static PyGetSetDef getters[] = {
-    {"function", get_function, NULL, NULL, NULL},
-    {"file", get_file, NULL, NULL, NULL},
-    {"line", get_line, NULL, NULL, NULL},
-    {"module", get_module, NULL, NULL, NULL},
-    {"offset", get_offset, NULL, NULL, NULL},
-    {"kind", get_kind, NULL, NULL, NULL},
-    {"inlined", get_inlined, NULL, NULL, NULL},
+    {"function", get_function, NULL, NEAP_DOC_Frame_function, NULL},
+    {"file", get_file, NULL, NEAP_DOC_Frame_file, NULL},
+    {"line", get_line, NULL, NEAP_DOC_Frame_line, NULL},
+    {"module", get_module, NULL, NEAP_DOC_Frame_module, NULL},
+    {"offset", get_offset, NULL, NEAP_DOC_Frame_offset, NULL},
+    {"kind", get_kind, NULL, NEAP_DOC_Frame_kind, NULL},
+    {"inlined", get_inlined, NULL, NEAP_DOC_Frame_inlined, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 int neap_py_frame_init(PyObject *module, struct neap_py_state *state)
 {
     PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)NEAP_DOC_Frame},
         {Py_tp_dealloc, (void *)dealloc},
         {Py_tp_repr, (void *)repr},
         {Py_tp_getset, getters},

@@ -7,6 +7,7 @@
  * instead of waiting for ever. While a question runs the interpreter's signals are
  * looked at every few milliseconds, so Ctrl-C ends it.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 #include <errno.h>
@@ -483,11 +484,11 @@ static PyObject *repr(PyObject *self)
 }
 
 static PyGetSetDef getters[] = {
-    {"path", get_path, NULL, NULL, NULL},
-    {"state", get_state, NULL, NULL, NULL},
-    {"recording", get_recording, NULL, NULL, NULL},
-    {"processes", get_processes, NULL, NULL, NULL},
-    {"loss", get_loss, NULL, NULL, NULL},
+    {"path", get_path, NULL, NEAP_DOC_Recording_path, NULL},
+    {"state", get_state, NULL, NEAP_DOC_Recording_state, NULL},
+    {"recording", get_recording, NULL, NEAP_DOC_Recording_recording, NULL},
+    {"processes", get_processes, NULL, NEAP_DOC_Recording_processes, NULL},
+    {"loss", get_loss, NULL, NEAP_DOC_Recording_loss, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -495,24 +496,23 @@ static PyGetSetDef getters[] = {
 
 static PyMethodDef methods[] = {
     {"report", KEYWORDS(report), METH_VARARGS | METH_KEYWORDS,
-     "report($self, /, metric='peak', limit=20, pid=None)\n--\n\n"},
-    {"leaks", KEYWORDS(leaks), METH_VARARGS | METH_KEYWORDS,
-     "leaks($self, /, suppressions=None, limit=None, pid=None, builtin=True)\n--\n\n"},
-    {"sql", KEYWORDS(sql), METH_VARARGS | METH_KEYWORDS,
-     "sql($self, /, statement, parameters=())\n--\n\n"},
-    {"live", live, METH_NOARGS, "live($self, /)\n--\n\n"},
-    {"maps", maps, METH_NOARGS, "maps($self, /)\n--\n\n"},
-    {"threads", threads, METH_NOARGS, "threads($self, /)\n--\n\n"},
-    {"modules", modules, METH_NOARGS, "modules($self, /)\n--\n\n"},
-    {"close", close_recording, METH_NOARGS, "close($self, /)\n--\n\n"},
-    {"__enter__", enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", leave, METH_VARARGS, "__exit__($self, /, *args)\n--\n\n"},
+     NEAP_DOC_Recording_report},
+    {"leaks", KEYWORDS(leaks), METH_VARARGS | METH_KEYWORDS, NEAP_DOC_Recording_leaks},
+    {"sql", KEYWORDS(sql), METH_VARARGS | METH_KEYWORDS, NEAP_DOC_Recording_sql},
+    {"live", live, METH_NOARGS, NEAP_DOC_Recording_live},
+    {"maps", maps, METH_NOARGS, NEAP_DOC_Recording_maps},
+    {"threads", threads, METH_NOARGS, NEAP_DOC_Recording_threads},
+    {"modules", modules, METH_NOARGS, NEAP_DOC_Recording_modules},
+    {"close", close_recording, METH_NOARGS, NEAP_DOC_Recording_close},
+    {"__enter__", enter, METH_NOARGS, NEAP_DOC_Recording___enter__},
+    {"__exit__", leave, METH_VARARGS, NEAP_DOC_Recording___exit__},
     {NULL, NULL, 0, NULL},
 };
 
 int neap_py_recording_init(PyObject *module, struct neap_py_state *state)
 {
     PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)NEAP_DOC_Recording},
         {Py_tp_dealloc, (void *)dealloc},
         {Py_tp_repr, (void *)repr},
         {Py_tp_getset, getters},

@@ -3,6 +3,7 @@
  * neaptide.Report: a sequence of rows with their totals; and neaptide.Total, a tuple
  * with names.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 #include <stdlib.h>
@@ -13,15 +14,15 @@ struct report {
 };
 
 static PyStructSequence_Field total_fields[] = {
-    {"value", "bytes"},
-    {"ci95", "half width of the 95 % interval, 0 in exact mode"},
-    {"count", "blocks or calls"},
+    {"value", NEAP_DOC_Total_value},
+    {"ci95", NEAP_DOC_Total_ci95},
+    {"count", NEAP_DOC_Total_count},
     {NULL, NULL},
 };
 
 static PyStructSequence_Desc total_desc = {
     .name = "neaptide.Total",
-    .doc = "A value in bytes, its uncertainty, and how many blocks or calls it is of.",
+    .doc = NEAP_DOC_Total,
     .fields = total_fields,
     .n_in_sequence = 3,
 };
@@ -157,24 +158,25 @@ static PyObject *repr(PyObject *self)
 }
 
 static PyGetSetDef getters[] = {
-    {"metric", get_metric, NULL, NULL, NULL},
-    {"unit", get_unit, NULL, NULL, NULL},
-    {"total", get_total, NULL, NULL, NULL},
-    {"suppressed", get_suppressed, NULL, NULL, NULL},
-    {"stacks", get_stacks, NULL, NULL, NULL},
-    {"processes", get_processes, NULL, NULL, NULL},
-    {"images", get_images, NULL, NULL, NULL},
+    {"metric", get_metric, NULL, NEAP_DOC_Report_metric, NULL},
+    {"unit", get_unit, NULL, NEAP_DOC_Report_unit, NULL},
+    {"total", get_total, NULL, NEAP_DOC_Report_total, NULL},
+    {"suppressed", get_suppressed, NULL, NEAP_DOC_Report_suppressed, NULL},
+    {"stacks", get_stacks, NULL, NEAP_DOC_Report_stacks, NULL},
+    {"processes", get_processes, NULL, NEAP_DOC_Report_processes, NULL},
+    {"images", get_images, NULL, NEAP_DOC_Report_images, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef methods[] = {
-    {"collapsed", collapsed, METH_NOARGS, "collapsed($self, /)\n--\n\n"},
+    {"collapsed", collapsed, METH_NOARGS, NEAP_DOC_Report_collapsed},
     {NULL, NULL, 0, NULL},
 };
 
 int neap_py_report_init(PyObject *module, struct neap_py_state *state)
 {
     PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)NEAP_DOC_Report},
         {Py_tp_dealloc, (void *)dealloc},
         {Py_tp_repr, (void *)repr},
         {Py_tp_getset, getters},

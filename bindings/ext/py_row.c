@@ -2,6 +2,7 @@
 /*
  * neaptide.Row: one stack of a report, with its numbers.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 struct row {
@@ -98,18 +99,19 @@ static PyObject *repr(PyObject *self)
 }
 
 static PyGetSetDef getters[] = {
-    {"value", get_value, NULL, NULL, NULL},
-    {"count", get_count, NULL, NULL, NULL},
-    {"ci95", get_ci95, NULL, NULL, NULL},
-    {"stack_id", get_stack_id, NULL, NULL, NULL},
-    {"truncated", get_truncated, NULL, NULL, NULL},
-    {"frames", get_frames, NULL, NULL, NULL},
+    {"value", get_value, NULL, NEAP_DOC_Row_value, NULL},
+    {"count", get_count, NULL, NEAP_DOC_Row_count, NULL},
+    {"ci95", get_ci95, NULL, NEAP_DOC_Row_ci95, NULL},
+    {"stack_id", get_stack_id, NULL, NEAP_DOC_Row_stack_id, NULL},
+    {"truncated", get_truncated, NULL, NEAP_DOC_Row_truncated, NULL},
+    {"frames", get_frames, NULL, NEAP_DOC_Row_frames, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 int neap_py_row_init(PyObject *module, struct neap_py_state *state)
 {
     PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)NEAP_DOC_Row},
         {Py_tp_dealloc, (void *)dealloc},
         {Py_tp_repr, (void *)repr},
         {Py_tp_getset, getters},

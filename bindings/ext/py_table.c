@@ -3,6 +3,7 @@
  * neaptide.Table: a sequence of tuples under named columns, the answer of SQL. Rows
  * become Python objects when they are asked for.
  */
+#include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
 
 struct table {
@@ -121,20 +122,17 @@ static PyObject *repr(PyObject *self)
 }
 
 static PyGetSetDef getters[] = {
-    {"columns", get_columns, NULL, NULL, NULL},
+    {"columns", get_columns, NULL, NEAP_DOC_Table_columns, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 int neap_py_table_init(PyObject *module, struct neap_py_state *state)
 {
     PyType_Slot slots[] = {
-        {Py_tp_dealloc, (void *)dealloc},
-        {Py_tp_repr, (void *)repr},
-        {Py_tp_getset, getters},
-        {Py_tp_iter, (void *)PySeqIter_New},
-        {Py_sq_length, (void *)length},
-        {Py_sq_item, (void *)item},
-        {0, NULL},
+        {Py_tp_doc, (void *)NEAP_DOC_Table}, {Py_tp_dealloc, (void *)dealloc},
+        {Py_tp_repr, (void *)repr},          {Py_tp_getset, getters},
+        {Py_tp_iter, (void *)PySeqIter_New}, {Py_sq_length, (void *)length},
+        {Py_sq_item, (void *)item},          {0, NULL},
     };
     PyType_Spec spec = {
         .name = "neaptide.Table",

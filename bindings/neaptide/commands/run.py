@@ -15,7 +15,7 @@ FAILED_STATUS = 125
 
 EXAMPLES = """\
   neap run -- ./app
-  neap run -o app.neap -- ./app --its-own-option
+  neap run -o app.neap -- make test
 """
 
 

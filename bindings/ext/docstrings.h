@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What help() says of the extension. Made from bindings/neaptide/_neap.pyi by
+ * bindings/ext/docstrings.py: change the stub and run that, not this.
+ */
+#ifndef NEAP_BINDINGS_EXT_DOCSTRINGS_H
+#define NEAP_BINDINGS_EXT_DOCSTRINGS_H
+
+/* clang-format off */
+
+#define NEAP_DOC_Error \
+    "What Neaptide could not do, in one line: what, on what, why, and what " \
+    "next."
+
+#define NEAP_DOC_UsageError \
+    "A question that makes no sense, such as an unknown metric or process."
+
+#define NEAP_DOC_MissingFileError \
+    "There is no such file."
+
+#define NEAP_DOC_ForeignFileError \
+    "The file is not a recording."
+
+#define NEAP_DOC_DamagedFileError \
+    "The file is a recording that cannot be read, or not in full."
+
+#define NEAP_DOC_NewerFileError \
+    "The recording was made by a later release."
+
+#define NEAP_DOC_SqlError \
+    "SQLite refused a statement given to Recording.sql()."
+
+#define NEAP_DOC_open \
+    "open($module, /, path)\n" \
+    "--\n" \
+    "\n" \
+    "Open a recording for reading, finished or still being written."
+
+#define NEAP_DOC_Recording \
+    "An open recording; a context manager that closes it.\n" \
+    "\n" \
+    "Every question is answered from the last commit of its writer. Questions" \
+    " release\n" \
+    "the GIL, can be interrupted by Ctrl-C, and are answered one after the " \
+    "other."
+
+#define NEAP_DOC_Recording_path \
+    "The path it was opened by."
+
+#define NEAP_DOC_Recording_state \
+    "Whole, still being written, or left behind when the collector ended " \
+    "early."
+
+#define NEAP_DOC_Recording_recording \
+    "The program, its times and its end, as in the JSON of a report."
+
+#define NEAP_DOC_Recording_processes \
+    "One dictionary for each program image, with the columns of the view " \
+    "process.\n" \
+    "\n" \
+    "A process that execs has two images under one pid. The command is a " \
+    "list."
+
+#define NEAP_DOC_Recording_loss \
+    "What is missing. All zero: the recording is exact."
+
+#define NEAP_DOC_Recording_report \
+    "report($self, /, metric='peak', limit=20, pid=None)\n" \
+    "--\n" \
+    "\n" \
+    "The stacks with the largest metric; None as a limit means all of them."
+
+#define NEAP_DOC_Recording_leaks \
+    "leaks($self, /, suppressions=None, limit=None, pid=None, builtin=True)\n" \
+    "--\n" \
+    "\n" \
+    "The stacks whose blocks were never freed.\n" \
+    "\n" \
+    "suppressions is the text of a LeakSanitizer suppression file. Unless " \
+    "builtin is\n" \
+    "false, what the C and C++ runtimes keep on purpose is suppressed as " \
+    "well."
+
+#define NEAP_DOC_Recording_sql \
+    "sql($self, /, statement, parameters=())\n" \
+    "--\n" \
+    "\n" \
+    "The answer to one SQL statement that reads, with a parameter for each ?."
+
+#define NEAP_DOC_Recording_live \
+    "live($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "The blocks that were never freed: the view live."
+
+#define NEAP_DOC_Recording_maps \
+    "maps($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "Calls that changed the address space: the view map_event."
+
+#define NEAP_DOC_Recording_threads \
+    "threads($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "The threads of all processes: the view thread."
+
+#define NEAP_DOC_Recording_modules \
+    "modules($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "The files that code came from: the view module."
+
+#define NEAP_DOC_Recording_close \
+    "close($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "Close the file. Answers stay valid; closing twice does nothing."
+
+#define NEAP_DOC_Recording___enter__ \
+    "__enter__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Recording___exit__ \
+    "__exit__($self, exception_type=None, exception=None, traceback=None, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Total \
+    "A value in bytes, its uncertainty, and how many blocks or calls it is " \
+    "of."
+
+#define NEAP_DOC_Total_value \
+    "Bytes."
+
+#define NEAP_DOC_Total_ci95 \
+    "Half the width of the 95 % interval; 0 in exact mode."
+
+#define NEAP_DOC_Total_count \
+    "Blocks for live and peak, calls for allocated and temporary."
+
+#define NEAP_DOC_Report \
+    "A sequence of rows, the largest first, with the totals of all stacks."
+
+#define NEAP_DOC_Report_metric \
+    "What the values measure."
+
+#define NEAP_DOC_Report_unit \
+    "What the values count."
+
+#define NEAP_DOC_Report_total \
+    "Over all stacks and processes asked about, not the rows only."
+
+#define NEAP_DOC_Report_suppressed \
+    "What suppressions took out of the total and the rows."
+
+#define NEAP_DOC_Report_stacks \
+    "How many stacks the total is of; the limit may show fewer."
+
+#define NEAP_DOC_Report_processes \
+    "How many processes the total covers."
+
+#define NEAP_DOC_Report_images \
+    "How many program images the processes ran: one more with each exec."
+
+#define NEAP_DOC_Report_collapsed \
+    "collapsed($self, /)\n" \
+    "--\n" \
+    "\n" \
+    "The rows as collapsed stacks, one line each, for flame graph tools."
+
+#define NEAP_DOC_Report___len__ \
+    "__len__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Report___getitem__ \
+    "__getitem__($self, index, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Report___iter__ \
+    "__iter__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Row \
+    "One stack of a report."
+
+#define NEAP_DOC_Row_value \
+    "Bytes."
+
+#define NEAP_DOC_Row_count \
+    "Blocks for live and peak, calls for allocated and temporary."
+
+#define NEAP_DOC_Row_ci95 \
+    "Half the width of the 95 % interval; 0 in exact mode."
+
+#define NEAP_DOC_Row_stack_id \
+    "The stack in the views frame, site, live and map_event."
+
+#define NEAP_DOC_Row_truncated \
+    "Outer frames are missing."
+
+#define NEAP_DOC_Row_frames \
+    "The stack, the caller of the allocation function first."
+
+#define NEAP_DOC_Frame \
+    "One frame of a stack."
+
+#define NEAP_DOC_Frame_function \
+    "Its name, None where no name is known."
+
+#define NEAP_DOC_Frame_file \
+    "The source file, None where it is not known."
+
+#define NEAP_DOC_Frame_line \
+    "The line in the source file, None where it is not known."
+
+#define NEAP_DOC_Frame_module \
+    "The program or library, None where no file is mapped."
+
+#define NEAP_DOC_Frame_offset \
+    "The address in the module's own addresses; without a module, the " \
+    "address."
+
+#define NEAP_DOC_Frame_kind \
+    "Whose frame it is."
+
+#define NEAP_DOC_Frame_inlined \
+    "It was inlined into the next frame."
+
+#define NEAP_DOC_Table \
+    "A sequence of tuples under named columns."
+
+#define NEAP_DOC_Table_columns \
+    "The names of the columns."
+
+#define NEAP_DOC_Table___len__ \
+    "__len__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Table___getitem__ \
+    "__getitem__($self, index, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_Table___iter__ \
+    "__iter__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+/* clang-format on */
+
+#endif
