@@ -1,78 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everything read here lies in a mapped module of this process, but a module may be
- * odd (stripped, packed, hand-written), so each read is bounded by the module's end:
- * a cursor that runs out yields zeros and is `bad` from then on.
+ * odd (stripped, packed, hand-written), so each read is bounded by the module's end.
  */
 #include "libhook/cfi.h"
 
-#include <string.h>
-
-struct cursor {
-    const uint8_t *at;
-    const uint8_t *end;
-    bool bad;
-};
-
-static bool take(struct cursor *c, void *to, size_t bytes)
-{
-    if ((size_t)(c->end - c->at) < bytes) {
-        c->bad = true;
-        c->at = c->end;
-        __builtin_memset(to, 0, bytes);
-        return false;
-    }
-    __builtin_memcpy(to, c->at, bytes);
-    c->at += bytes;
-    return true;
-}
-
-static uint64_t take_unsigned(struct cursor *c, size_t bytes)
-{
-    uint64_t value = 0;
-
-    take(c, &value, bytes); /* little-endian machines only, like the formats */
-    return value;
-}
-
-static int64_t take_signed(struct cursor *c, size_t bytes)
-{
-    uint64_t value = take_unsigned(c, bytes);
-    unsigned shift = 64 - 8 * (unsigned)bytes;
-
-    return (int64_t)(value << shift) >> shift;
-}
-
-static uint64_t take_uleb(struct cursor *c)
-{
-    uint64_t value = 0;
-
-    for (unsigned shift = 0;; shift += 7) {
-        uint8_t byte = (uint8_t)take_unsigned(c, 1);
-
-        if (shift < 64)
-            value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80) || c->bad)
-            return value;
-    }
-}
-
-static int64_t take_sleb(struct cursor *c)
-{
-    uint64_t value = 0;
-    unsigned shift = 0;
-    uint8_t byte;
-
-    do {
-        byte = (uint8_t)take_unsigned(c, 1);
-        if (shift < 64)
-            value |= (uint64_t)(byte & 0x7f) << shift;
-        shift += 7;
-    } while ((byte & 0x80) && !c->bad);
-    if (shift < 64 && (byte & 0x40))
-        value |= ~0ull << shift;
-    return (int64_t)value;
-}
+#include "libhook/cursor.h"
 
 /* DW_EH_PE_*: format in the low four bits, what it is relative to in the next three. */
 enum {
@@ -82,7 +15,8 @@ enum {
     PE_INDIRECT = 0x80
 };
 
-static uint64_t take_encoded(struct cursor *c, uint8_t encoding, const uint8_t *datarel)
+static uint64_t take_encoded(struct neap_cursor *c, uint8_t encoding,
+                             const uint8_t *datarel)
 {
     uint64_t base = 0, value;
 
@@ -96,25 +30,25 @@ static uint64_t take_encoded(struct cursor *c, uint8_t encoding, const uint8_t *
     case 0x00: /* absptr */
     case 0x04: /* udata8 */
     case 0x0c: /* sdata8 */
-        value = take_unsigned(c, 8);
+        value = neap_cursor_unsigned(c, 8);
         break;
     case 0x01:
-        value = take_uleb(c);
+        value = neap_cursor_uleb(c);
         break;
     case 0x02:
-        value = take_unsigned(c, 2);
+        value = neap_cursor_unsigned(c, 2);
         break;
     case 0x03:
-        value = take_unsigned(c, 4);
+        value = neap_cursor_unsigned(c, 4);
         break;
     case 0x09:
-        value = (uint64_t)take_sleb(c);
+        value = (uint64_t)neap_cursor_sleb(c);
         break;
     case 0x0a:
-        value = (uint64_t)take_signed(c, 2);
+        value = (uint64_t)neap_cursor_signed(c, 2);
         break;
     case 0x0b:
-        value = (uint64_t)take_signed(c, 4);
+        value = (uint64_t)neap_cursor_signed(c, 4);
         break;
     default:
         c->bad = true;
@@ -130,41 +64,42 @@ struct cie {
     uint8_t pointer_encoding;
     bool augmented; /* FDEs carry augmentation data */
     bool signal;
-    struct cursor initial;
+    struct neap_cursor initial;
 };
 
 /* A CIE or FDE at `at`: its body, behind the length word. */
 static bool entry(const struct neap_cfi_module *module, const uint8_t *at,
-                  struct cursor *ret)
+                  struct neap_cursor *ret)
 {
-    struct cursor c = {at, module->end, at < module->start || at >= module->end};
-    uint64_t length = c.bad ? 0 : take_unsigned(&c, 4);
+    struct neap_cursor c = {at, module->end, at < module->start || at >= module->end};
+    uint64_t length = c.bad ? 0 : neap_cursor_unsigned(&c, 4);
 
     if (length == 0xffffffffu)
-        length = take_unsigned(&c, 8);
+        length = neap_cursor_unsigned(&c, 8);
     if (c.bad || length == 0 || length > (uint64_t)(c.end - c.at))
         return false;
-    *ret = (struct cursor){c.at, c.at + length, false};
+    *ret = (struct neap_cursor){c.at, c.at + length, false};
     return true;
 }
 
-static bool parse_augmentation(struct cursor *c, const char *letters, struct cie *ret)
+static bool parse_augmentation(struct neap_cursor *c, const char *letters,
+                               struct cie *ret)
 {
-    uint64_t length = take_uleb(c);
-    struct cursor data = {c->at, c->at + length, false};
+    uint64_t length = neap_cursor_uleb(c);
+    struct neap_cursor data = {c->at, c->at + length, false};
 
     if (c->bad || length > (uint64_t)(c->end - c->at))
         return false;
     c->at += length;
     for (; *letters; letters++) {
         if (*letters == 'R') {
-            ret->pointer_encoding = (uint8_t)take_unsigned(&data, 1);
+            ret->pointer_encoding = (uint8_t)neap_cursor_unsigned(&data, 1);
         } else if (*letters == 'P') {
-            uint8_t encoding = (uint8_t)take_unsigned(&data, 1);
+            uint8_t encoding = (uint8_t)neap_cursor_unsigned(&data, 1);
 
             take_encoded(&data, (uint8_t)(encoding & ~PE_INDIRECT), NULL);
         } else if (*letters == 'L') {
-            take_unsigned(&data, 1);
+            neap_cursor_unsigned(&data, 1);
         } else if (*letters == 'S') {
             ret->signal = true;
         } else if (*letters != 'B') {
@@ -177,23 +112,23 @@ static bool parse_augmentation(struct cursor *c, const char *letters, struct cie
 static bool parse_cie(const struct neap_cfi_module *module, const uint8_t *at,
                       struct cie *ret)
 {
-    struct cursor c;
+    struct neap_cursor c;
     const char *letters;
     uint8_t version;
 
-    if (!entry(module, at, &c) || take_unsigned(&c, 4) != 0)
+    if (!entry(module, at, &c) || neap_cursor_unsigned(&c, 4) != 0)
         return false;
-    version = (uint8_t)take_unsigned(&c, 1);
+    version = (uint8_t)neap_cursor_unsigned(&c, 1);
     letters = (const char *)c.at;
-    while (take_unsigned(&c, 1) != 0 && !c.bad)
+    while (neap_cursor_unsigned(&c, 1) != 0 && !c.bad)
         ;
     *ret = (struct cie){0};
-    ret->code_align = take_uleb(&c);
-    ret->data_align = take_sleb(&c);
+    ret->code_align = neap_cursor_uleb(&c);
+    ret->data_align = neap_cursor_sleb(&c);
     if (version == 1)
-        take_unsigned(&c, 1);
+        neap_cursor_unsigned(&c, 1);
     else
-        take_uleb(&c);
+        neap_cursor_uleb(&c);
     if (c.bad || (version != 1 && version != 3))
         return false;
     if (letters[0] == 'z') {
@@ -232,10 +167,10 @@ static void restore(const struct program *p, struct neap_cfi_row *row, uint64_t 
 }
 
 /* An expression is kept as the place of its length, from the header. */
-static int64_t take_expression(const struct program *p, struct cursor *c)
+static int64_t take_expression(const struct program *p, struct neap_cursor *c)
 {
     int64_t place = c->at - p->module->hdr;
-    uint64_t length = take_uleb(c);
+    uint64_t length = neap_cursor_uleb(c);
 
     if (length > (uint64_t)(c->end - c->at))
         c->bad = true;
@@ -273,7 +208,7 @@ enum {
 };
 
 /* Instructions that change one register's rule. False: not one of these. */
-static bool run_register(const struct program *p, struct cursor *c, uint8_t op,
+static bool run_register(const struct program *p, struct neap_cursor *c, uint8_t op,
                          struct neap_cfi_row *row)
 {
     int64_t align = p->cie->data_align;
@@ -281,40 +216,40 @@ static bool run_register(const struct program *p, struct cursor *c, uint8_t op,
 
     switch (op) {
     case CFA_OFFSET_EXTENDED:
-        reg = take_uleb(c);
-        set_rule(row, reg, NEAP_CFI_OFFSET, (int64_t)take_uleb(c) * align);
+        reg = neap_cursor_uleb(c);
+        set_rule(row, reg, NEAP_CFI_OFFSET, (int64_t)neap_cursor_uleb(c) * align);
         return true;
     case CFA_OFFSET_EXTENDED_SF:
-        reg = take_uleb(c);
-        set_rule(row, reg, NEAP_CFI_OFFSET, take_sleb(c) * align);
+        reg = neap_cursor_uleb(c);
+        set_rule(row, reg, NEAP_CFI_OFFSET, neap_cursor_sleb(c) * align);
         return true;
     case CFA_VAL_OFFSET:
-        reg = take_uleb(c);
-        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, (int64_t)take_uleb(c) * align);
+        reg = neap_cursor_uleb(c);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, (int64_t)neap_cursor_uleb(c) * align);
         return true;
     case CFA_VAL_OFFSET_SF:
-        reg = take_uleb(c);
-        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, take_sleb(c) * align);
+        reg = neap_cursor_uleb(c);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, neap_cursor_sleb(c) * align);
         return true;
     case CFA_RESTORE_EXTENDED:
-        restore(p, row, take_uleb(c));
+        restore(p, row, neap_cursor_uleb(c));
         return true;
     case CFA_UNDEFINED:
-        set_rule(row, take_uleb(c), NEAP_CFI_UNDEFINED, 0);
+        set_rule(row, neap_cursor_uleb(c), NEAP_CFI_UNDEFINED, 0);
         return true;
     case CFA_SAME_VALUE:
-        set_rule(row, take_uleb(c), NEAP_CFI_SAME, 0);
+        set_rule(row, neap_cursor_uleb(c), NEAP_CFI_SAME, 0);
         return true;
     case CFA_REGISTER:
-        reg = take_uleb(c);
-        set_rule(row, reg, NEAP_CFI_REGISTER, (int64_t)take_uleb(c));
+        reg = neap_cursor_uleb(c);
+        set_rule(row, reg, NEAP_CFI_REGISTER, (int64_t)neap_cursor_uleb(c));
         return true;
     case CFA_EXPRESSION:
-        reg = take_uleb(c);
+        reg = neap_cursor_uleb(c);
         set_rule(row, reg, NEAP_CFI_EXPR, take_expression(p, c));
         return true;
     case CFA_VAL_EXPRESSION:
-        reg = take_uleb(c);
+        reg = neap_cursor_uleb(c);
         set_rule(row, reg, NEAP_CFI_VAL_EXPR, take_expression(p, c));
         return true;
     default:
@@ -323,26 +258,26 @@ static bool run_register(const struct program *p, struct cursor *c, uint8_t op,
 }
 
 /* Instructions that say where the CFA is. False: not one of these. */
-static bool run_cfa(const struct program *p, struct cursor *c, uint8_t op,
+static bool run_cfa(const struct program *p, struct neap_cursor *c, uint8_t op,
                     struct neap_cfi_row *row)
 {
     switch (op) {
     case CFA_DEF_CFA:
-        row->cfa_reg = (uint32_t)take_uleb(c);
-        row->cfa_value = (int32_t)take_uleb(c);
+        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
+        row->cfa_value = (int32_t)neap_cursor_uleb(c);
         return true;
     case CFA_DEF_CFA_SF:
-        row->cfa_reg = (uint32_t)take_uleb(c);
-        row->cfa_value = (int32_t)(take_sleb(c) * p->cie->data_align);
+        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
+        row->cfa_value = (int32_t)(neap_cursor_sleb(c) * p->cie->data_align);
         return true;
     case CFA_DEF_CFA_REGISTER:
-        row->cfa_reg = (uint32_t)take_uleb(c);
+        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
         return true;
     case CFA_DEF_CFA_OFFSET:
-        row->cfa_value = (int32_t)take_uleb(c);
+        row->cfa_value = (int32_t)neap_cursor_uleb(c);
         return true;
     case CFA_DEF_CFA_OFFSET_SF:
-        row->cfa_value = (int32_t)(take_sleb(c) * p->cie->data_align);
+        row->cfa_value = (int32_t)(neap_cursor_sleb(c) * p->cie->data_align);
         return true;
     case CFA_DEF_CFA_EXPRESSION:
         row->cfa_reg = NEAP_CFI_CFA_EXPR;
@@ -354,40 +289,40 @@ static bool run_cfa(const struct program *p, struct cursor *c, uint8_t op,
 }
 
 /* Instructions that move the location. False: not one of these. */
-static bool run_advance(struct program *p, struct cursor *c, uint8_t op)
+static bool run_advance(struct program *p, struct neap_cursor *c, uint8_t op)
 {
     switch (op) {
     case CFA_SET_LOC:
         p->location = take_encoded(c, p->cie->pointer_encoding, p->module->hdr);
         return true;
     case CFA_ADVANCE1:
-        p->location += take_unsigned(c, 1) * p->cie->code_align;
+        p->location += neap_cursor_unsigned(c, 1) * p->cie->code_align;
         return true;
     case CFA_ADVANCE2:
-        p->location += take_unsigned(c, 2) * p->cie->code_align;
+        p->location += neap_cursor_unsigned(c, 2) * p->cie->code_align;
         return true;
     case CFA_ADVANCE4:
-        p->location += take_unsigned(c, 4) * p->cie->code_align;
+        p->location += neap_cursor_unsigned(c, 4) * p->cie->code_align;
         return true;
     default:
         return false;
     }
 }
 
-static bool run(struct program *p, struct cursor c, struct neap_cfi_row *row)
+static bool run(struct program *p, struct neap_cursor c, struct neap_cfi_row *row)
 {
     struct neap_cfi_row saved[REMEMBERED];
     unsigned depth = 0;
 
     while (c.at < c.end && !c.bad) {
-        uint8_t op = (uint8_t)take_unsigned(&c, 1);
+        uint8_t op = (uint8_t)neap_cursor_unsigned(&c, 1);
         uint8_t low = op & 0x3f;
 
         if ((op & 0xc0) == 0x40) {
             p->location += low * p->cie->code_align;
         } else if ((op & 0xc0) == 0x80) {
             set_rule(row, low, NEAP_CFI_OFFSET,
-                     (int64_t)take_uleb(&c) * p->cie->data_align);
+                     (int64_t)neap_cursor_uleb(&c) * p->cie->data_align);
         } else if ((op & 0xc0) == 0xc0) {
             restore(p, row, low);
         } else if (op == CFA_REMEMBER) {
@@ -399,7 +334,7 @@ static bool run(struct program *p, struct cursor c, struct neap_cfi_row *row)
                 return false;
             *row = saved[--depth];
         } else if (op == CFA_GNU_ARGS_SIZE) {
-            take_uleb(&c);
+            neap_cursor_uleb(&c);
         } else if (op != 0 && !run_advance(p, &c, op) && !run_cfa(p, &c, op, row) &&
                    !run_register(p, &c, op, row)) {
             return false;
@@ -414,17 +349,18 @@ static bool run(struct program *p, struct cursor c, struct neap_cfi_row *row)
 static const uint8_t *search(const struct neap_cfi_module *module, uint64_t pc)
 {
     const uint8_t *hdr = module->hdr;
-    struct cursor c = {hdr, module->end, hdr < module->start || hdr >= module->end};
+    struct neap_cursor c = {hdr, module->end,
+                            hdr < module->start || hdr >= module->end};
     uint8_t version, ptr_encoding, count_encoding, table_encoding;
     int64_t relative = (int64_t)(pc - (uint64_t)(uintptr_t)hdr);
     uint64_t count, low = 0, high;
 
     if (c.bad)
         return NULL;
-    version = (uint8_t)take_unsigned(&c, 1);
-    ptr_encoding = (uint8_t)take_unsigned(&c, 1);
-    count_encoding = (uint8_t)take_unsigned(&c, 1);
-    table_encoding = (uint8_t)take_unsigned(&c, 1);
+    version = (uint8_t)neap_cursor_unsigned(&c, 1);
+    ptr_encoding = (uint8_t)neap_cursor_unsigned(&c, 1);
+    count_encoding = (uint8_t)neap_cursor_unsigned(&c, 1);
+    table_encoding = (uint8_t)neap_cursor_unsigned(&c, 1);
     /* 0x3b: what every linker writes (DATAREL | SDATA4) */
     if (version != 1 || table_encoding != 0x3b)
         return NULL;
@@ -456,7 +392,7 @@ enum neap_cfi_found neap_cfi_find(const struct neap_cfi_module *module, uint64_t
     const uint8_t *fde = search(module, pc);
     struct neap_cfi_row row = {0}, initial;
     struct cie cie;
-    struct cursor c;
+    struct neap_cursor c;
     uint64_t start, range;
     uint32_t to_cie;
 
@@ -464,7 +400,7 @@ enum neap_cfi_found neap_cfi_find(const struct neap_cfi_module *module, uint64_t
         return NEAP_CFI_NONE;
     if (!entry(module, fde, &c))
         return NEAP_CFI_BAD;
-    to_cie = (uint32_t)take_unsigned(&c, 4);
+    to_cie = (uint32_t)neap_cursor_unsigned(&c, 4);
     if (to_cie == 0 || !parse_cie(module, c.at - 4 - to_cie, &cie))
         return NEAP_CFI_BAD;
     start = take_encoded(&c, cie.pointer_encoding, module->hdr);
@@ -474,7 +410,7 @@ enum neap_cfi_found neap_cfi_find(const struct neap_cfi_module *module, uint64_t
     if (pc - start >= range)
         return NEAP_CFI_NONE;
     if (cie.augmented) {
-        uint64_t length = take_uleb(&c);
+        uint64_t length = neap_cursor_uleb(&c);
 
         if (c.bad || length > (uint64_t)(c.end - c.at))
             return NEAP_CFI_BAD;
@@ -491,249 +427,4 @@ enum neap_cfi_found neap_cfi_find(const struct neap_cfi_module *module, uint64_t
     *ret = row;
     *ret_signal = cie.signal;
     return NEAP_CFI_OK;
-}
-
-/* ---- expressions ---- */
-
-struct machine {
-    uint64_t stack[16];
-    unsigned depth;
-    const struct neap_cfi_regs *regs;
-    neap_cfi_peek *peek;
-    void *context;
-    bool bad;
-};
-
-static void push(struct machine *m, uint64_t value)
-{
-    if (m->depth == NEAP_ARRAY_LEN(m->stack))
-        m->bad = true;
-    else
-        m->stack[m->depth++] = value;
-}
-
-static uint64_t pop(struct machine *m)
-{
-    if (m->depth == 0) {
-        m->bad = true;
-        return 0;
-    }
-    return m->stack[--m->depth];
-}
-
-static void push_reg(struct machine *m, uint64_t reg, int64_t offset)
-{
-    if (reg >= NEAP_REGS || !(m->regs->known >> reg & 1))
-        m->bad = true;
-    else
-        push(m, m->regs->value[reg] + (uint64_t)offset);
-}
-
-static void load(struct machine *m, size_t bytes)
-{
-    uint64_t value = 0;
-
-    if (bytes == 0 || bytes > 8 || !m->peek(m->context, pop(m), &value))
-        m->bad = true;
-    else
-        push(m, bytes == 8 ? value : value & ((1ull << 8 * bytes) - 1));
-}
-
-/* DW_OP_*: constants and stack shuffling. False: not one of these. */
-static bool eval_constant(struct machine *m, struct cursor *c, uint8_t op)
-{
-    switch (op) {
-    case 0x03: /* addr */
-    case 0x0e: /* const8u */
-    case 0x0f: /* const8s */
-        push(m, take_unsigned(c, 8));
-        return true;
-    case 0x08:
-        push(m, take_unsigned(c, 1));
-        return true;
-    case 0x09:
-        push(m, (uint64_t)take_signed(c, 1));
-        return true;
-    case 0x0a:
-        push(m, take_unsigned(c, 2));
-        return true;
-    case 0x0b:
-        push(m, (uint64_t)take_signed(c, 2));
-        return true;
-    case 0x0c:
-        push(m, take_unsigned(c, 4));
-        return true;
-    case 0x0d:
-        push(m, (uint64_t)take_signed(c, 4));
-        return true;
-    case 0x10:
-        push(m, take_uleb(c));
-        return true;
-    case 0x11:
-        push(m, (uint64_t)take_sleb(c));
-        return true;
-    case 0x12: /* dup */
-        push(m, m->depth ? m->stack[m->depth - 1] : pop(m));
-        return true;
-    case 0x13: /* drop */
-        pop(m);
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* DW_OP_*: arithmetic on the two topmost. False: not one of these. */
-static bool eval_binary(struct machine *m, uint8_t op)
-{
-    static const uint8_t binary[] = {0x1a, 0x1c, 0x1e, 0x21, 0x22, 0x24, 0x25, 0x26,
-                                     0x27, 0x29, 0x2a, 0x2b, 0x2c, 0x2d, 0x2e};
-    uint64_t right, left;
-
-    if (!memchr(binary, op, sizeof(binary)))
-        return false;
-    right = pop(m);
-    left = pop(m);
-    switch (op) {
-    case 0x1a:
-        push(m, left & right);
-        break;
-    case 0x1c:
-        push(m, left - right);
-        break;
-    case 0x1e:
-        push(m, left * right);
-        break;
-    case 0x21:
-        push(m, left | right);
-        break;
-    case 0x22:
-        push(m, left + right);
-        break;
-    case 0x24:
-        push(m, right < 64 ? left << right : 0);
-        break;
-    case 0x25:
-        push(m, right < 64 ? left >> right : 0);
-        break;
-    case 0x26:
-        push(m, (uint64_t)((int64_t)left >> (right < 64 ? right : 63)));
-        break;
-    case 0x27:
-        push(m, left ^ right);
-        break;
-    case 0x29:
-        push(m, left == right);
-        break;
-    case 0x2a:
-        push(m, (int64_t)left >= (int64_t)right);
-        break;
-    case 0x2b:
-        push(m, (int64_t)left > (int64_t)right);
-        break;
-    case 0x2c:
-        push(m, (int64_t)left <= (int64_t)right);
-        break;
-    case 0x2d:
-        push(m, (int64_t)left < (int64_t)right);
-        break;
-    default:
-        push(m, left != right);
-    }
-    return true;
-}
-
-/* `place`: of the expression's length, from the header. `first`: pushed before. */
-static bool evaluate(const struct neap_cfi_module *module, int32_t place,
-                     struct machine *m, uint64_t *ret)
-{
-    struct cursor c = {module->hdr + place, module->end, false};
-    uint64_t length = take_uleb(&c);
-
-    c.end = c.at + length;
-    while (c.at < c.end && !c.bad && !m->bad) {
-        uint8_t op = (uint8_t)take_unsigned(&c, 1);
-
-        if (op >= 0x30 && op <= 0x4f) /* lit0..31 */
-            push(m, op - 0x30u);
-        else if (op >= 0x70 && op <= 0x8f) /* breg0..31 */
-            push_reg(m, op - 0x70u, take_sleb(&c));
-        else if (op == 0x06) /* deref */
-            load(m, 8);
-        else if (op == 0x94) /* deref_size */
-            load(m, take_unsigned(&c, 1));
-        else if (op == 0x23) /* plus_uconst */
-            push(m, pop(m) + take_uleb(&c));
-        else if (op != 0x96 && !eval_constant(m, &c, op) && !eval_binary(m, op))
-            return false;
-    }
-    *ret = pop(m);
-    return !c.bad && !m->bad;
-}
-
-bool neap_cfi_apply(const struct neap_cfi_module *module,
-                    const struct neap_cfi_row *row, neap_cfi_peek *peek, void *context,
-                    struct neap_cfi_regs *regs, bool *ret_end)
-{
-    struct neap_cfi_regs out = *regs;
-    uint64_t cfa, value;
-
-    *ret_end = row->reg[NEAP_REG_RA].kind == NEAP_CFI_UNDEFINED;
-    if (*ret_end)
-        return true;
-    if (row->cfa_reg == NEAP_CFI_CFA_EXPR) {
-        struct machine m = {.regs = regs, .peek = peek, .context = context};
-
-        if (!evaluate(module, row->cfa_value, &m, &cfa))
-            return false;
-    } else {
-        if (row->cfa_reg >= NEAP_REGS || !(regs->known >> row->cfa_reg & 1))
-            return false;
-        cfa = regs->value[row->cfa_reg] + (uint64_t)(int64_t)row->cfa_value;
-    }
-    /* The caller's stack pointer is the CFA unless a rule says otherwise. */
-    out.value[NEAP_REG_RSP] = cfa;
-    out.known = (out.known | 1u << NEAP_REG_RSP) & ~(1u << NEAP_REG_RA);
-    for (unsigned i = 0; i < NEAP_REGS; i++) {
-        const struct neap_cfi_rule *rule = &row->reg[i];
-        struct machine m = {.regs = regs, .peek = peek, .context = context};
-        uint64_t address = cfa + (uint64_t)(int64_t)rule->value;
-        bool found = true;
-
-        switch (rule->kind) {
-        case NEAP_CFI_SAME:
-            continue;
-        case NEAP_CFI_OFFSET:
-            found = peek(context, address, &value);
-            break;
-        case NEAP_CFI_VAL_OFFSET:
-            value = address;
-            break;
-        case NEAP_CFI_REGISTER:
-            found =
-                (uint32_t)rule->value < NEAP_REGS && (regs->known >> rule->value & 1);
-            value = found ? regs->value[rule->value] : 0;
-            break;
-        case NEAP_CFI_EXPR:
-            push(&m, cfa);
-            found = evaluate(module, rule->value, &m, &value) &&
-                    peek(context, value, &value);
-            break;
-        case NEAP_CFI_VAL_EXPR:
-            push(&m, cfa);
-            found = evaluate(module, rule->value, &m, &value);
-            break;
-        default:
-            found = false;
-        }
-        out.known &= ~(1u << i);
-        if (found) {
-            out.value[i] = value;
-            out.known |= 1u << i;
-        }
-    }
-    if (!(out.known >> NEAP_REG_RA & 1) || !(out.known >> NEAP_REG_RSP & 1))
-        return false;
-    *regs = out;
-    return true;
 }

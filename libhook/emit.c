@@ -17,6 +17,7 @@
 #include "libhook/lane.h"
 #include "libhook/life.h"
 #include "libhook/modules.h"
+#include "libhook/oracle.h"
 #include "libhook/stackset.h"
 #include "libhook/sys.h"
 #include "libhook/unwind.h"
@@ -242,7 +243,7 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     int same;
 
     neap_unwind(tls, caller, generation, stack->pc, &walk);
-    same = neap_unwind_verify(caller, stack->pc, &walk);
+    same = neap_oracle_verify(caller, stack->pc, &walk);
     if (NEAP_UNLIKELY(same != 0)) {
         struct neap_data_header *data = neap_process->data;
 

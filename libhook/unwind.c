@@ -30,6 +30,7 @@
 #include "libhook/cfi.h"
 #include "libhook/life.h"
 #include "libhook/modules.h"
+#include "libhook/oracle.h"
 #include "libhook/selfmem.h"
 #include "libhook/sys.h"
 
@@ -51,8 +52,6 @@ enum {
 
 static _Atomic uint64_t *rules;
 static enum neap_unwinder engine;
-static int (*libunwind_trace)(void **, int);
-static unsigned long verify_every;
 static bool wants_libunwind;
 
 /* ---- rules ---- */
@@ -408,26 +407,12 @@ static void walk_cfi(struct neap_tls *tls, const struct neap_context *context,
                                         : NEAP_STACK_TRUNCATED;
 }
 
-/* ---- libunwind ---- */
-
-/* The trace begins in our own frames: drop those before the caller's. */
-static unsigned libunwind_frames(const struct neap_context *context, uint64_t *pcs)
-{
-    int found = libunwind_trace((void **)pcs, NEAP_STACK_DEPTH_MAX);
-    int skip = 0;
-
-    while (skip < found && pcs[skip] != context->pc)
-        skip++;
-    if (found <= 0 || skip == found)
-        return 0;
-    memmove(pcs, pcs + skip, (size_t)(found - skip) * sizeof(*pcs));
-    return (unsigned)(found - skip);
-}
+/* ---- face ---- */
 
 static void walk_libunwind(const struct neap_context *context, uint64_t seed,
                            uint64_t *pcs, struct neap_walk *ret)
 {
-    unsigned depth = libunwind_frames(context, pcs);
+    unsigned depth = neap_oracle_frames(context, pcs);
     uint64_t hash = seed;
 
     if (depth == 0) {
@@ -443,37 +428,6 @@ static void walk_libunwind(const struct neap_context *context, uint64_t seed,
     ret->flags = depth >= NEAP_STACK_DEPTH_MAX - 8 ? NEAP_STACK_TRUNCATED : 0;
 }
 
-int neap_unwind_verify(const struct neap_context *context, const uint64_t *pcs,
-                       const struct neap_walk *walked)
-{
-    static _Atomic unsigned long traces;
-    uint64_t *other;
-    unsigned depth, i = 0;
-    int result = 1;
-
-    if (NEAP_LIKELY(verify_every == 0) || !libunwind_trace ||
-        atomic_fetch_add_explicit(&traces, 1, memory_order_relaxed) % verify_every != 0)
-        return 0;
-    other = neap_selfmem_map((NEAP_STACK_DEPTH_MAX + 1) * sizeof(*other));
-    if (!other)
-        return 0;
-    depth = libunwind_frames(context, other);
-    /* libunwind ends some walks with a null frame, and gives the interrupted
-     * instruction itself where we add 1. */
-    while (depth > 0 && other[depth - 1] == 0)
-        depth--;
-    while (i < depth && i < walked->depth &&
-           (other[i] == pcs[i] || other[i] == pcs[i] - 1))
-        i++;
-    /* Both ended at once, or were both cut at their limits. */
-    if ((i < walked->depth || i < depth) && i < NEAP_STACK_DEPTH_MAX - 16)
-        result = -1;
-    NEAP_SYS2(SYS_munmap, other, (NEAP_STACK_DEPTH_MAX + 1) * sizeof(*other));
-    return result;
-}
-
-/* ---- face ---- */
-
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
                  uint32_t generation, uint64_t *pcs, struct neap_walk *ret)
 {
@@ -481,7 +435,7 @@ void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
 
     if (NEAP_LIKELY(engine == NEAP_UNWINDER_CFI)) {
         walk_cfi(tls, context, seed, pcs, ret);
-    } else if (engine == NEAP_UNWINDER_LIBUNWIND && libunwind_trace) {
+    } else if (engine == NEAP_UNWINDER_LIBUNWIND && neap_oracle_ready()) {
         walk_libunwind(context, seed, pcs, ret);
     } else {
         pcs[0] = context->pc;
@@ -494,8 +448,7 @@ void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
 void neap_unwind_configure(const char *wish, const char *verify)
 {
     wants_libunwind = wish && strcmp(wish, "libunwind") == 0;
-    if (verify)
-        verify_every = strtoul(verify, NULL, 10);
+    neap_oracle_configure(verify);
 }
 
 bool neap_unwind_init(void)
@@ -513,15 +466,8 @@ bool neap_unwind_init(void)
 
 void neap_unwind_load(void)
 {
-    void *library, *found;
-
-    if (engine != NEAP_UNWINDER_LIBUNWIND && verify_every == 0)
-        return;
-    /* RTLD_LOCAL: its _Unwind_* must not replace libgcc's for the program. */
-    library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-    found = library ? dlsym(library, "unw_backtrace") : NULL;
-    memcpy(&libunwind_trace, &found, sizeof(found));
-    if (!found && engine == NEAP_UNWINDER_LIBUNWIND)
+    if (!neap_oracle_load(engine == NEAP_UNWINDER_LIBUNWIND) &&
+        engine == NEAP_UNWINDER_LIBUNWIND)
         engine = NEAP_UNWINDER_NONE;
 }
 

@@ -47,9 +47,4 @@ void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
 /* A module has gone: forget all rules. */
 void neap_unwind_forget(void);
 
-/* NEAP_VERIFY: compare this walk with libunwind's, if its turn has come.
- * 0 = not compared, 1 = equal, -1 = different. */
-int neap_unwind_verify(const struct neap_context *context, const uint64_t *pcs,
-                       const struct neap_walk *walk);
-
 #endif
