@@ -36,6 +36,7 @@ struct neap_target {
     uint64_t gone_ns; /* when that was noticed; 0 = not yet */
     bool said_exit;   /* it told its own status, for want of a better source */
     int32_t exit_code;
+    uint32_t events; /* taken, modulo 2^32 */
 };
 
 /* Takes `*pidfd` over (and sets it to -1) if it succeeds. `context` outlives it. */
