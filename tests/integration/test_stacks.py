@@ -141,7 +141,8 @@ def test_from_python(record: Record) -> None:
     stack = only_stack(rec, 123457)
     modules = [Path(f["module"] or "?").name for f in rec.frames(stack)]
     assert any("ffi" in name for name in modules), modules
-    assert rec.frames(stack)[-1]["function"] in ROOTS
+    # Debian's python3 has no name for its main, which is but a jump.
+    assert {"main", "Py_BytesMain"} & set(rec.functions(stack)[-2:])
 
 
 @pytest.mark.parametrize("name", ["entry_points_cxx", "lifetimes", "peak"])
