@@ -97,7 +97,7 @@ static bool resize(const struct neap_blocks *blocks, struct neap_blocks_table *t
     moved.slots = slots_create(capacity);
     if (!moved.slots)
         return false;
-    for (uint32_t i = 0; i < table->capacity; i++) {
+    for (uint32_t i = 0; table->slots && i < table->capacity; i++) {
         const struct neap_block *block = &table->slots[i];
 
         if (block->address)
@@ -136,14 +136,16 @@ struct neap_block *neap_blocks_put(struct neap_blocks *blocks, uint64_t address,
 {
     uint64_t hash = mix(address, blocks->seed);
     struct neap_blocks_table *table = table_of(blocks, hash);
-    struct neap_block *slot = NULL;
+    struct neap_block *slot;
 
-    if (NEAP_LIKELY(table->slots != NULL)) {
-        slot = probe(table, hash, address);
-        if (slot->address) {
-            *ret_existed = true;
-            return slot;
-        }
+    if (NEAP_UNLIKELY(!table->slots)) {
+        if (!grow(blocks, table))
+            return NULL;
+    }
+    slot = probe(table, hash, address);
+    if (slot->address) {
+        *ret_existed = true;
+        return slot;
     }
     if (NEAP_UNLIKELY(is_full(table))) {
         if (!grow(blocks, table))

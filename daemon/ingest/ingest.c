@@ -201,8 +201,7 @@ static void count_missing(struct neap_ingest_process *process)
     for (size_t i = 0; i < track->sites.count; i++) {
         const struct neap_site *site = &track->sites.data[i];
 
-        stacks += site->group == NEAP_SITE_NONE && site->alloc.count > 0 &&
-                  (i >= process->raw_stacks.count || !process->raw_stacks.data[i]);
+        stacks += site->group == NEAP_SITE_NONE && !site->raw && site->alloc.count > 0;
     }
     known = process->losses[NEAP_LOSS_STACKS].amount.count;
     if (stacks > known)

@@ -36,13 +36,13 @@ void neap_names_deinit(struct neap_names *names)
     neap_map_deinit(&names->location_index);
 }
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length)
+/* FNV-1a of a text and the NUL at its end. */
+static uint64_t hash_text(uint64_t hash, const char *text)
 {
-    const uint8_t *at = bytes;
-
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ at[i]) * 0x100000001b3u;
-    return hash ^ hash >> 32;
+    do {
+        hash = (hash ^ (uint8_t)*text) * 0x100000001b3u;
+    } while (*text++);
+    return hash;
 }
 
 static char *hex(const uint8_t *bytes, size_t length)
@@ -93,8 +93,7 @@ uint32_t neap_names_module(struct neap_names *names, const char *path, size_t pa
 
     if (!own_path || !own_id)
         return NEAP_MODULE_NONE;
-    key = hash_bytes(0xcbf29ce484222325u, own_path, strlen(own_path) + 1);
-    key = hash_bytes(key, own_id, strlen(own_id));
+    key = hash_text(hash_text(0xcbf29ce484222325u, own_path), own_id);
     /* Two names with one hash take neighbouring keys. */
     for (; (number = neap_map_get(&names->module_index, key)) != NEAP_MAP_NONE; key++) {
         const struct neap_module *module = &names->modules.data[number];

@@ -90,7 +90,8 @@ static void on_thread_end(struct neap_ingest_process *process,
 static void on_stack(struct neap_ingest_process *process,
                      const struct neap_ev_stack *event)
 {
-    uint32_t site = neap_track_site(&process->track, event->hash);
+    uint32_t number = neap_track_site(&process->track, event->hash);
+    struct neap_site *site;
     struct neap_raw_stack *raw;
     uint16_t depth = 0;
 
@@ -98,14 +99,12 @@ static void on_stack(struct neap_ingest_process *process,
         depth++;
     if (depth == 0)
         return;
-    if (site == NEAP_SITE_NONE || !neap_vec_reserve(&process->raw_stacks, site + 1u)) {
+    if (number == NEAP_SITE_NONE) {
         lost(process, NEAP_LOSS_STACKS, 0);
         return;
     }
-    while (process->raw_stacks.count <= site)
-        process->raw_stacks.data[process->raw_stacks.count++] = NULL;
-    if (process->raw_stacks.data[site] ||
-        process->track.sites.data[site].group != NEAP_SITE_NONE)
+    site = &process->track.sites.data[number];
+    if (site->raw || site->group != NEAP_SITE_NONE)
         return; /* sent again */
     raw = malloc(sizeof(*raw) + depth * sizeof(raw->pc[0]));
     if (!raw) {
@@ -116,7 +115,7 @@ static void on_stack(struct neap_ingest_process *process,
     raw->depth = depth;
     raw->truncated = event->flags != 0 || depth < event->depth;
     memcpy(raw->pc, event->pc, depth * sizeof(raw->pc[0]));
-    process->raw_stacks.data[site] = raw;
+    site->raw = raw;
 }
 
 static void on_module(struct neap_ingest_process *process,
@@ -252,9 +251,8 @@ void neap_process_destroy(struct neap_ingest_process *process)
 {
     if (!process)
         return;
-    for (size_t i = 0; i < process->raw_stacks.count; i++)
-        free(process->raw_stacks.data[i]);
-    neap_vec_deinit(&process->raw_stacks);
+    for (size_t i = 0; i < process->track.sites.count; i++)
+        free(process->track.sites.data[i].raw);
     neap_vec_deinit(&process->groups);
     neap_map_deinit(&process->group_of_stack);
     neap_vec_deinit(&process->maps);

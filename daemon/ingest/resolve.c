@@ -88,8 +88,8 @@ static void join(struct neap_ingest_process *process, uint32_t number, uint32_t 
     site->next = process->groups.data[group].first_site;
     site->dirty = true;
     process->groups.data[group].first_site = number;
-    free(process->raw_stacks.data[number]);
-    process->raw_stacks.data[number] = NULL;
+    free(site->raw);
+    site->raw = NULL;
 }
 
 void neap_process_resolve(struct neap_ingest_process *process)
@@ -103,7 +103,7 @@ void neap_process_resolve(struct neap_ingest_process *process)
 
         if (process->track.sites.data[i].group != NEAP_SITE_NONE)
             continue;
-        raw = i < process->raw_stacks.count ? process->raw_stacks.data[i] : NULL;
+        raw = process->track.sites.data[i].raw;
         if (!raw) {
             unknown = true;
             continue;

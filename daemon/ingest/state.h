@@ -122,8 +122,7 @@ struct neap_ingest_process {
     NEAP_VEC(uint32_t) free_threads; /* numbers of `threads` to use again */
     struct neap_map thread_of_tid;
     NEAP_VEC(struct neap_map_row) maps;
-    /* stacks; site numbers index both */
-    NEAP_VEC(struct neap_raw_stack *) raw_stacks;
+    /* stacks */
     NEAP_VEC(struct neap_group) groups;
     struct neap_map group_of_stack;
     struct neap_site_row unknown; /* as stored: all sites without a stack, in one row */

@@ -41,6 +41,8 @@ struct neap_amount {
     uint64_t bytes;
 };
 
+struct neap_raw_stack;
+
 struct neap_site {
     uint64_t hash;
     uint64_t epoch; /* of `peak`; an older one: the share is what is live now */
@@ -48,9 +50,11 @@ struct neap_site {
     struct neap_amount free;
     struct neap_amount temporary;
     struct neap_amount peak;
-    bool dirty;     /* changed since it was stored */
-    uint32_t group; /* of sites with the same stack (process.h) */
+    bool dirty; /* changed since it was stored */
+    /* The rest belongs to resolve.c. */
+    uint32_t group; /* of sites with the same stack, NEAP_SITE_NONE until known */
     uint32_t next;  /* in its group */
+    struct neap_raw_stack *raw; /* frames that wait to be resolved */
 };
 
 /* Who acts: the thread behind a lane. */

@@ -20,40 +20,46 @@ struct stack {
     size_t first, end; /* what is to be left */
 };
 
-#define LIBC "/usr/lib/x86_64-linux-gnu/libc.so.6!"
-
 static const struct stack stacks[] = {
     /* Debian without debug symbols: __libc_start_call_main has no name. */
     {false,
-     {"app!work", "app!main", LIBC, LIBC "__libc_start_main", "app!_start"},
+     {"app!work", "app!main", "libc.so.6!", "libc.so.6!__libc_start_main",
+      "app!_start"},
      0,
      2},
     /* With them. */
     {false,
-     {"app!main", LIBC "__libc_start_call_main", LIBC "__libc_start_main_impl",
-      "app!_start"},
+     {"app!main", "libc.so.6!__libc_start_call_main",
+      "libc.so.6!__libc_start_main_impl", "app!_start"},
      0,
      1},
     /* A name of the C library's that is wrong says nothing outside of main. */
     {false,
-     {"app!main", LIBC "getenv", LIBC "__libc_start_main@@GLIBC_2.34", "app!_start"},
+     {"app!main", "libc.so.6!getenv", "libc.so.6!__libc_start_main@@GLIBC_2.34",
+      "app!_start"},
      0,
      1},
     /* main called by main, and a main that is called by somebody else. */
     {false,
-     {"app!main", "app!again", "app!main", LIBC, LIBC "__libc_start_main"},
+     {"app!main", "app!again", "app!main", "libc.so.6!", "libc.so.6!__libc_start_main"},
      0,
      3},
     {false, {"app!main", "app!run_tests", "app!_start"}, 0, 2},
     /* A stripped program: what is left of it are its frames without names. */
-    {false, {"app!", "app!", LIBC, LIBC "__libc_start_main", "app!"}, 0, 2},
-    {false, {"app!", "app!main", LIBC, LIBC "__libc_start_main", "app!"}, 0, 2},
-    /* Threads keep their start function. */
-    {false, {"app!worker", LIBC "start_thread", LIBC "clone3"}, 0, 1},
-    {false, {"app!worker", LIBC, LIBC}, 0, 1},
     {false,
-     {"app!job", "libstdc++.so.6!execute_native_thread_routine", LIBC "start_thread",
-      LIBC "__clone"},
+     {"app!", "app!", "libc.so.6!", "libc.so.6!__libc_start_main", "app!"},
+     0,
+     2},
+    {false,
+     {"app!", "app!main", "libc.so.6!", "libc.so.6!__libc_start_main", "app!"},
+     0,
+     2},
+    /* Threads keep their start function. */
+    {false, {"app!worker", "libc.so.6!start_thread", "libc.so.6!clone3"}, 0, 1},
+    {false, {"app!worker", "libc.so.6!", "libc.so.6!"}, 0, 1},
+    {false,
+     {"app!job", "libstdc++.so.6!execute_native_thread_routine",
+      "libc.so.6!start_thread", "libc.so.6!__clone"},
      0,
      2},
     /* A constructor of a library, with and without names of the loader's. */
@@ -66,15 +72,18 @@ static const struct stack stacks[] = {
     {false, {"libfoo.so!init", "ld-linux-x86-64.so.2!", "ld-linux-x86-64.so.2!"}, 0, 1},
     /* At exit: the C library's named frames are no start-up code. */
     {false,
-     {"app!at_exit", LIBC "__run_exit_handlers", LIBC "exit", LIBC,
-      LIBC "__libc_start_main", "app!_start"},
+     {"app!at_exit", "libc.so.6!__run_exit_handlers", "libc.so.6!exit", "libc.so.6!",
+      "libc.so.6!__libc_start_main", "app!_start"},
      0,
      3},
     /* A walk that did not reach the root has no start-up code to lose. */
-    {true, {"app!worker", LIBC, LIBC}, 0, 3},
-    {true, {"app!main", LIBC "__libc_start_main"}, 0, 2},
+    {true, {"app!worker", "libc.so.6!", "libc.so.6!"}, 0, 3},
+    {true, {"app!main", "libc.so.6!__libc_start_main"}, 0, 2},
     /* C++. */
-    {false, {"libstdc++.so.6!operator new(unsigned long)", "app!main", LIBC}, 1, 2},
+    {false,
+     {"libstdc++.so.6!operator new(unsigned long)", "app!main", "libc.so.6!"},
+     1,
+     2},
     {false,
      {"libstdc++.so.6!operator new(unsigned long)",
       "libstdc++.so.6!operator new[](unsigned long)", "app!f()", "app!main"},
@@ -84,12 +93,15 @@ static const struct stack stacks[] = {
     {false, {"app!f()", "app!operator new(unsigned long)", "app!main"}, 0, 3},
     /* Never nothing. */
     {false, {"libstdc++.so.6!operator new(unsigned long)"}, 0, 1},
-    {false, {LIBC, LIBC "__libc_start_main", "app!_start"}, 0, 3},
+    {false, {"libc.so.6!", "libc.so.6!__libc_start_main", "app!_start"}, 0, 3},
     {false, {"app!_start"}, 0, 1},
     {false, {"app!"}, 0, 1},
-    {false, {LIBC}, 0, 1},
+    {false, {"libc.so.6!"}, 0, 1},
     /* Generated code is in no module. */
-    {false, {"!", "!", "app!main", LIBC, LIBC "__libc_start_main", "app!_start"}, 0, 3},
+    {false,
+     {"!", "!", "app!main", "libc.so.6!", "libc.so.6!__libc_start_main", "app!_start"},
+     0,
+     3},
     {false, {"!", "!"}, 0, 2},
 };
 
