@@ -75,12 +75,7 @@ PyObject *neap_py_row_wrap(struct neap_py_state *state, PyObject *report,
 PyObject *neap_py_frame_wrap(struct neap_py_state *state, PyObject *report,
                              const struct neap_frame *frame);
 
-/* What Recording tells of itself: its JSON, its processes. */
-PyObject *neap_py_summary_dict(const struct neap_summary *summary,
-                               const struct neap_table *command);
-PyObject *neap_py_summary_loss(const struct neap_summary *summary);
-/* The cells of a row as a tuple, or with the columns' names as a dict. */
-PyObject *neap_py_table_tuple(const struct neap_table *table, size_t row);
+/* The cells of a row with the columns' names. */
 PyObject *neap_py_table_dict(const struct neap_table *table, size_t row);
 
 /* Make a type of `spec`, keep it in `*ret`, give it to the module under its name. */

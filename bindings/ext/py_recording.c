@@ -7,29 +7,14 @@
  * instead of waiting for ever. While a question runs the interpreter's signals are
  * looked at every few milliseconds, so Ctrl-C ends it.
  */
+#include "bindings/ext/py_recording.h"
 #include "bindings/ext/docstrings.h"
-#include "bindings/ext/py.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
-
-struct recording {
-    PyObject ob_base;
-    struct neap_recording *recording; /* NULL: closed; changed under the lock only */
-    PyObject *path;
-    pthread_mutex_t lock; /* error checking; taken without the GIL */
-};
-
-/* A question under way: between ask_begin and ask_end the GIL is not held. */
-struct ask {
-    struct recording *self;
-    PyThreadState *thread;
-};
 
 static bool check_signals(void *data)
 {
-    struct ask *ask = data;
+    struct neap_py_ask *ask = data;
     bool stop;
 
     PyEval_RestoreThread(ask->thread);
@@ -45,7 +30,7 @@ static PyObject *raise_usage(PyObject *self, const char *message)
 }
 
 /* Lock without the GIL. On false an exception is set and the GIL is held. */
-static bool lock(struct recording *self, PyThreadState **thread)
+static bool lock(struct neap_py_recording *self, PyThreadState **thread)
 {
     *thread = PyEval_SaveThread();
     if (pthread_mutex_lock(&self->lock) == 0)
@@ -56,9 +41,9 @@ static bool lock(struct recording *self, PyThreadState **thread)
     return false;
 }
 
-static bool ask_begin(struct ask *ask, PyObject *self)
+bool neap_py_ask_begin(struct neap_py_ask *ask, PyObject *self)
 {
-    ask->self = (struct recording *)self;
+    ask->self = (struct neap_py_recording *)self;
     if (!lock(ask->self, &ask->thread))
         return false;
     if (ask->self->recording) {
@@ -71,7 +56,7 @@ static bool ask_begin(struct ask *ask, PyObject *self)
     return false;
 }
 
-static void ask_end(struct ask *ask)
+void neap_py_ask_end(struct neap_py_ask *ask)
 {
     neap_recording_watch(ask->self->recording, NULL, NULL);
     pthread_mutex_unlock(&ask->self->lock);
@@ -85,7 +70,7 @@ PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwa
     struct neap_recording *recording = NULL;
     pthread_mutexattr_t checking;
     struct neap_error *error;
-    struct recording *self;
+    struct neap_py_recording *self;
     PyObject *path = NULL;
     const char *bytes;
 
@@ -95,7 +80,7 @@ PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwa
     bytes = PyBytes_AsString(path);
     Py_BEGIN_ALLOW_THREADS error = neap_recording_open(bytes, &recording);
     Py_END_ALLOW_THREADS self =
-        error ? NULL : PyObject_New(struct recording, state->recording);
+        error ? NULL : PyObject_New(struct neap_py_recording, state->recording);
     if (!self) {
         Py_DECREF(path);
         neap_recording_close(recording);
@@ -112,7 +97,7 @@ PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwa
 
 static void dealloc(PyObject *object)
 {
-    struct recording *self = (struct recording *)object;
+    struct neap_py_recording *self = (struct neap_py_recording *)object;
     PyTypeObject *type = Py_TYPE(object);
 
     neap_recording_close(self->recording);
@@ -124,7 +109,7 @@ static void dealloc(PyObject *object)
 
 static PyObject *close_recording(PyObject *object, PyObject *unused)
 {
-    struct recording *self = (struct recording *)object;
+    struct neap_py_recording *self = (struct neap_py_recording *)object;
     PyThreadState *thread;
 
     (void)unused;
@@ -154,12 +139,12 @@ static PyObject *ask_report(PyObject *self, const struct neap_report_query *quer
 {
     struct neap_report *report = NULL;
     struct neap_error *error;
-    struct ask ask;
+    struct neap_py_ask ask;
 
-    if (!ask_begin(&ask, self))
+    if (!neap_py_ask_begin(&ask, self))
         return NULL;
     error = neap_recording_report(ask.self->recording, query, &report);
-    ask_end(&ask);
+    neap_py_ask_end(&ask);
     if (error)
         return neap_py_raise(neap_py_state_of(self), error);
     return neap_py_report_wrap(neap_py_state_of(self), report);
@@ -259,18 +244,17 @@ static bool parameter(PyObject *self, PyObject *value, struct neap_cell *ret)
     return false;
 }
 
-/* Ask SQL. NULL: an exception is set. */
-static struct neap_table *ask_sql(PyObject *self, const char *sql,
-                                  const struct neap_cell *parameters, size_t count)
+struct neap_table *neap_py_ask_sql(PyObject *self, const char *sql,
+                                   const struct neap_cell *parameters, size_t count)
 {
     struct neap_table *table = NULL;
     struct neap_error *error;
-    struct ask ask;
+    struct neap_py_ask ask;
 
-    if (!ask_begin(&ask, self))
+    if (!neap_py_ask_begin(&ask, self))
         return NULL;
     error = neap_recording_sql(ask.self->recording, sql, parameters, count, &table);
-    ask_end(&ask);
+    neap_py_ask_end(&ask);
     if (error)
         neap_py_raise(neap_py_state_of(self), error);
     return error ? NULL : table;
@@ -304,7 +288,8 @@ static PyObject *sql(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!cells)
         PyErr_NoMemory();
     else if (i == count)
-        result = table_or_null(self, ask_sql(self, statement, cells, (size_t)count));
+        result =
+            table_or_null(self, neap_py_ask_sql(self, statement, cells, (size_t)count));
     else if (!PyErr_Occurred())
         PyErr_SetString(PyExc_OverflowError, "a parameter of SQL is too long");
     free(cells);
@@ -315,160 +300,31 @@ static PyObject *sql(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *live(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return table_or_null(self, ask_sql(self, "SELECT * FROM live", NULL, 0));
+    return table_or_null(self, neap_py_ask_sql(self, "SELECT * FROM live", NULL, 0));
 }
 
 static PyObject *maps(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return table_or_null(self, ask_sql(self, "SELECT * FROM map_event", NULL, 0));
+    return table_or_null(self,
+                         neap_py_ask_sql(self, "SELECT * FROM map_event", NULL, 0));
 }
 
 static PyObject *threads(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return table_or_null(self, ask_sql(self, "SELECT * FROM thread", NULL, 0));
+    return table_or_null(self, neap_py_ask_sql(self, "SELECT * FROM thread", NULL, 0));
 }
 
 static PyObject *modules(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return table_or_null(self, ask_sql(self, "SELECT * FROM module", NULL, 0));
-}
-
-static bool summarize(PyObject *self, struct neap_summary *ret)
-{
-    struct neap_error *error;
-    struct ask ask;
-
-    if (!ask_begin(&ask, self))
-        return false;
-    error = neap_recording_summary(ask.self->recording, ret);
-    ask_end(&ask);
-    if (error)
-        neap_py_raise(neap_py_state_of(self), error);
-    return !error;
-}
-
-static PyObject *get_recording(PyObject *self, void *closure)
-{
-    /* The words of CMD; SQLite reads the JSON, so that nothing need be imported. */
-    static const char *command =
-        "SELECT value FROM json_each((SELECT iif(json_valid(command), command, '[]')"
-        " FROM recording))";
-    struct neap_summary summary;
-    struct neap_table *table;
-    PyObject *dict = NULL;
-
-    (void)closure;
-    if (!summarize(self, &summary))
-        return NULL;
-    table = ask_sql(self, command, NULL, 0);
-    if (table)
-        dict = neap_py_summary_dict(&summary, table);
-    neap_table_destroy(table);
-    neap_summary_deinit(&summary);
-    return dict;
-}
-
-static PyObject *get_loss(PyObject *self, void *closure)
-{
-    struct neap_summary summary;
-    PyObject *dict;
-
-    (void)closure;
-    if (!summarize(self, &summary))
-        return NULL;
-    dict = neap_py_summary_loss(&summary);
-    neap_summary_deinit(&summary);
-    return dict;
-}
-
-static PyObject *get_state(PyObject *self, void *closure)
-{
-    static const char *const words[] = {
-        [NEAP_RECORDING_FINISHED] = "finished",
-        [NEAP_RECORDING_RUNNING] = "running",
-        [NEAP_RECORDING_LOST] = "lost",
-    };
-    struct neap_summary summary;
-    PyObject *word;
-
-    (void)closure;
-    if (!summarize(self, &summary))
-        return NULL;
-    word = PyUnicode_FromString(words[summary.state]);
-    neap_summary_deinit(&summary);
-    return word;
-}
-
-/* The row as a dictionary whose command is a list again, as long as it was JSON. */
-static PyObject *process_dict(const struct neap_table *table, size_t row,
-                              PyObject *loads)
-{
-    PyObject *dict = neap_py_table_dict(table, row);
-    PyObject *command = dict ? PyDict_GetItemString(dict, "command") : NULL;
-    PyObject *list;
-
-    if (!command)
-        return dict;
-    list = PyObject_CallFunctionObjArgs(loads, command, NULL);
-    if (!list && PyErr_ExceptionMatches(PyExc_ValueError))
-        PyErr_Clear();
-    else if (neap_py_put(dict, "command", list) < 0)
-        Py_CLEAR(dict);
-    return dict;
-}
-
-static PyObject *process_list(const struct neap_table *table)
-{
-    PyObject *json = PyImport_ImportModule("json");
-    PyObject *loads = json ? PyObject_GetAttrString(json, "loads") : NULL;
-    PyObject *list = loads ? PyList_New(0) : NULL;
-
-    for (size_t i = 0; list && i < table->rows; i++) {
-        PyObject *dict = process_dict(table, i, loads);
-
-        if (!dict || PyList_Append(list, dict) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(dict);
-    }
-    Py_XDECREF(loads);
-    Py_XDECREF(json);
-    return list;
-}
-
-static PyObject *get_processes(PyObject *self, void *closure)
-{
-    /* The view, but what ran when the collector ended is lost, not running. */
-    static const char *processes =
-        "SELECT pid, ppid, exe, command, start_ns, end_ns,"
-        " iif(exit_kind = 'running' AND ?1, 'lost', exit_kind) AS exit_kind, exit_code,"
-        " allocator, interval, unwinder, live_bytes, live_count, peak_bytes, "
-        "peak_count,"
-        " peak_ns, foreign_free_count, truncated_stacks, verified, verify_differences,"
-        " waits FROM process";
-    struct neap_cell lost = {.type = NEAP_CELL_INTEGER};
-    struct neap_summary summary;
-    struct neap_table *table;
-    PyObject *list;
-
-    (void)closure;
-    if (!summarize(self, &summary))
-        return NULL;
-    lost.integer = summary.state != NEAP_RECORDING_RUNNING;
-    neap_summary_deinit(&summary);
-    table = ask_sql(self, processes, &lost, 1);
-    if (!table)
-        return NULL;
-    list = process_list(table);
-    neap_table_destroy(table);
-    return list;
+    return table_or_null(self, neap_py_ask_sql(self, "SELECT * FROM module", NULL, 0));
 }
 
 static PyObject *get_path(PyObject *self, void *closure)
 {
-    PyObject *path = ((struct recording *)self)->path;
+    PyObject *path = ((struct neap_py_recording *)self)->path;
 
     (void)closure;
     return PyUnicode_DecodeFSDefaultAndSize(PyBytes_AsString(path), PyBytes_Size(path));
@@ -485,10 +341,10 @@ static PyObject *repr(PyObject *self)
 
 static PyGetSetDef getters[] = {
     {"path", get_path, NULL, NEAP_DOC_Recording_path, NULL},
-    {"state", get_state, NULL, NEAP_DOC_Recording_state, NULL},
-    {"recording", get_recording, NULL, NEAP_DOC_Recording_recording, NULL},
-    {"processes", get_processes, NULL, NEAP_DOC_Recording_processes, NULL},
-    {"loss", get_loss, NULL, NEAP_DOC_Recording_loss, NULL},
+    {"state", neap_py_get_state, NULL, NEAP_DOC_Recording_state, NULL},
+    {"recording", neap_py_get_recording, NULL, NEAP_DOC_Recording_recording, NULL},
+    {"processes", neap_py_get_processes, NULL, NEAP_DOC_Recording_processes, NULL},
+    {"loss", neap_py_get_loss, NULL, NEAP_DOC_Recording_loss, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -521,7 +377,7 @@ int neap_py_recording_init(PyObject *module, struct neap_py_state *state)
     };
     PyType_Spec spec = {
         .name = "neaptide.Recording",
-        .basicsize = sizeof(struct recording),
+        .basicsize = sizeof(struct neap_py_recording),
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
                  Py_TPFLAGS_IMMUTABLETYPE,
         .slots = slots,

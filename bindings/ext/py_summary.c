@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A recording's summary as the dictionaries that the JSON of every report opens with.
+ * What a neaptide.Recording is about: its summary as the dictionaries that the JSON of
+ * every report opens with, and its processes.
  */
-#include "bindings/ext/py.h"
-
-#include <string.h>
+#include "bindings/ext/py_recording.h"
 
 /* The words of CMD, one a row. */
 static PyObject *words(const struct neap_table *command)
@@ -43,8 +42,8 @@ static PyObject *exit_dict(const struct neap_summary *summary)
     return dict;
 }
 
-PyObject *neap_py_summary_dict(const struct neap_summary *summary,
-                               const struct neap_table *command)
+static PyObject *summary_dict(const struct neap_summary *summary,
+                              const struct neap_table *command)
 {
     PyObject *dict = PyDict_New();
 
@@ -65,7 +64,7 @@ PyObject *neap_py_summary_dict(const struct neap_summary *summary,
     return dict;
 }
 
-PyObject *neap_py_summary_loss(const struct neap_summary *summary)
+static PyObject *loss_dict(const struct neap_summary *summary)
 {
     PyObject *dict = PyDict_New();
 
@@ -75,4 +74,134 @@ PyObject *neap_py_summary_loss(const struct neap_summary *summary)
          neap_py_put(dict, "stacks", PyLong_FromLongLong(summary->loss_stacks)) < 0))
         Py_CLEAR(dict);
     return dict;
+}
+
+static bool summarize(PyObject *self, struct neap_summary *ret)
+{
+    struct neap_error *error;
+    struct neap_py_ask ask;
+
+    if (!neap_py_ask_begin(&ask, self))
+        return false;
+    error = neap_recording_summary(ask.self->recording, ret);
+    neap_py_ask_end(&ask);
+    if (error)
+        neap_py_raise(neap_py_state_of(self), error);
+    return !error;
+}
+
+PyObject *neap_py_get_recording(PyObject *self, void *closure)
+{
+    /* The words of CMD; SQLite reads the JSON, so that nothing need be imported. */
+    static const char *command =
+        "SELECT value FROM json_each((SELECT iif(json_valid(command), command, '[]')"
+        " FROM recording))";
+    struct neap_summary summary;
+    struct neap_table *table;
+    PyObject *dict = NULL;
+
+    (void)closure;
+    if (!summarize(self, &summary))
+        return NULL;
+    table = neap_py_ask_sql(self, command, NULL, 0);
+    if (table)
+        dict = summary_dict(&summary, table);
+    neap_table_destroy(table);
+    neap_summary_deinit(&summary);
+    return dict;
+}
+
+PyObject *neap_py_get_loss(PyObject *self, void *closure)
+{
+    struct neap_summary summary;
+    PyObject *dict;
+
+    (void)closure;
+    if (!summarize(self, &summary))
+        return NULL;
+    dict = loss_dict(&summary);
+    neap_summary_deinit(&summary);
+    return dict;
+}
+
+PyObject *neap_py_get_state(PyObject *self, void *closure)
+{
+    static const char *const words[] = {
+        [NEAP_RECORDING_FINISHED] = "finished",
+        [NEAP_RECORDING_RUNNING] = "running",
+        [NEAP_RECORDING_LOST] = "lost",
+    };
+    struct neap_summary summary;
+    PyObject *word;
+
+    (void)closure;
+    if (!summarize(self, &summary))
+        return NULL;
+    word = PyUnicode_FromString(words[summary.state]);
+    neap_summary_deinit(&summary);
+    return word;
+}
+
+/* The row as a dictionary whose command is a list again, as long as it was JSON. */
+static PyObject *process_dict(const struct neap_table *table, size_t row,
+                              PyObject *loads)
+{
+    PyObject *dict = neap_py_table_dict(table, row);
+    PyObject *command = dict ? PyDict_GetItemString(dict, "command") : NULL;
+    PyObject *list;
+
+    if (!command)
+        return dict;
+    list = PyObject_CallFunctionObjArgs(loads, command, NULL);
+    if (!list && PyErr_ExceptionMatches(PyExc_ValueError))
+        PyErr_Clear();
+    else if (neap_py_put(dict, "command", list) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *process_list(const struct neap_table *table)
+{
+    PyObject *json = PyImport_ImportModule("json");
+    PyObject *loads = json ? PyObject_GetAttrString(json, "loads") : NULL;
+    PyObject *list = loads ? PyList_New(0) : NULL;
+
+    for (size_t i = 0; list && i < table->rows; i++) {
+        PyObject *dict = process_dict(table, i, loads);
+
+        if (!dict || PyList_Append(list, dict) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(dict);
+    }
+    Py_XDECREF(loads);
+    Py_XDECREF(json);
+    return list;
+}
+
+PyObject *neap_py_get_processes(PyObject *self, void *closure)
+{
+    /* The view, but what ran when the collector ended is lost, not running. */
+    static const char *processes =
+        "SELECT pid, ppid, exe, command, start_ns, end_ns,"
+        " iif(exit_kind = 'running' AND ?1, 'lost', exit_kind) AS exit_kind, exit_code,"
+        " allocator, interval, unwinder, live_bytes, live_count, peak_bytes, "
+        "peak_count,"
+        " peak_ns, foreign_free_count, truncated_stacks, verified, verify_differences,"
+        " waits FROM process";
+    struct neap_cell lost = {.type = NEAP_CELL_INTEGER};
+    struct neap_summary summary;
+    struct neap_table *table;
+    PyObject *list;
+
+    (void)closure;
+    if (!summarize(self, &summary))
+        return NULL;
+    lost.integer = summary.state != NEAP_RECORDING_RUNNING;
+    neap_summary_deinit(&summary);
+    table = neap_py_ask_sql(self, processes, &lost, 1);
+    if (!table)
+        return NULL;
+    list = process_list(table);
+    neap_table_destroy(table);
+    return list;
 }

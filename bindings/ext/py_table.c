@@ -54,7 +54,7 @@ static PyObject *cell_value(const struct neap_cell *cell)
     Py_RETURN_NONE;
 }
 
-PyObject *neap_py_table_tuple(const struct neap_table *table, size_t row)
+static PyObject *row_tuple(const struct neap_table *table, size_t row)
 {
     const struct neap_cell *cells = neap_table_row(table, row);
     PyObject *tuple = PyTuple_New(table->columns);
@@ -106,7 +106,7 @@ static PyObject *item(PyObject *self, Py_ssize_t index)
         PyErr_SetString(PyExc_IndexError, "the table has no such row");
         return NULL;
     }
-    return neap_py_table_tuple(table_of(self), (size_t)index);
+    return row_tuple(table_of(self), (size_t)index);
 }
 
 static PyObject *repr(PyObject *self)

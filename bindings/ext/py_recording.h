@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside neaptide.Recording, for the files that it is made of: py_recording.c asks,
+ * py_summary.c tells what the recording is about.
+ */
+#ifndef NEAP_BINDINGS_EXT_PY_RECORDING_H
+#define NEAP_BINDINGS_EXT_PY_RECORDING_H
+
+#include "bindings/ext/py.h"
+
+#include <pthread.h>
+
+struct neap_py_recording {
+    PyObject ob_base;
+    struct neap_recording *recording; /* NULL: closed; changed under the lock only */
+    PyObject *path;
+    pthread_mutex_t lock; /* error checking; taken without the GIL */
+};
+
+/* A question under way: between neap_py_ask_begin and neap_py_ask_end the GIL is not
+ * held. */
+struct neap_py_ask {
+    struct neap_py_recording *self;
+    PyThreadState *thread;
+};
+
+/* On false an exception is set, the GIL is held, and there is nothing to end. */
+bool neap_py_ask_begin(struct neap_py_ask *ask, PyObject *self);
+void neap_py_ask_end(struct neap_py_ask *ask);
+/* Ask SQL. NULL: an exception is set. */
+struct neap_table *neap_py_ask_sql(PyObject *self, const char *sql,
+                                   const struct neap_cell *parameters, size_t count);
+
+/* Attributes. */
+PyObject *neap_py_get_state(PyObject *self, void *closure);
+PyObject *neap_py_get_recording(PyObject *self, void *closure);
+PyObject *neap_py_get_processes(PyObject *self, void *closure);
+PyObject *neap_py_get_loss(PyObject *self, void *closure);
+
+#endif
