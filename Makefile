@@ -366,6 +366,7 @@ lint-ruff: venv
 
 lint-mypy: venv
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy tests/house tests/fuzz demo schema setup.py
 
 lint-stub: venv ext package
 	@MYPYPATH=$(B)/python PYTHONPATH=$(B)/python $(VENV)/bin/stubtest neaptide._neap

@@ -31,18 +31,28 @@ def version() -> str:
     return found[1]
 
 
-class Make(build_ext):
+class Make(build_ext):  # type: ignore[misc]
     """Let make build the parts, in a tree of its own, and put them in place."""
 
     def run(self) -> None:
         if self.editable_mode:
-            sys.exit("neaptide: no editable installs; run 'make' and use build/bin/neap")
+            sys.exit(
+                "neaptide: no editable installs; run 'make' and use build/bin/neap"
+            )
         tree = os.path.join("build", "wheel")
         jobs = f"-j{len(os.sched_getaffinity(0))}"
         environment = {k: v for k, v in os.environ.items() if k != "MAKEFLAGS"}
         subprocess.run(
-            ["make", jobs, "PACKAGES=say", f"B={tree}", f"PYTHON={sys.executable}"]
-            + ["neapd", "hook", "ext"],
+            [
+                *(
+                    "make",
+                    jobs,
+                    "PACKAGES=say",
+                    f"B={tree}",
+                    f"PYTHON={sys.executable}",
+                ),
+                *("neapd", "hook", "ext"),
+            ],
             env=environment,
             check=True,
         )
@@ -52,7 +62,9 @@ class Make(build_ext):
             self.copy_file(os.path.join(tree, made), target)
 
     def get_outputs(self) -> list[str]:
-        return [os.path.join(self.build_lib, "neaptide", name) for name in PARTS.values()]
+        return [
+            os.path.join(self.build_lib, "neaptide", name) for name in PARTS.values()
+        ]
 
 
 setup(

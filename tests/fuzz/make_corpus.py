@@ -12,10 +12,10 @@ import os
 import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KINDS = (
-    "pad time thread thread_end stack module alloc free realloc_free realloc_alloc "
-    "realloc_fail map exit"
-).split()
+KINDS = [  # in the order of NEAP_EV_KINDS
+    *("pad", "time", "thread", "thread_end", "stack", "module", "alloc", "free"),
+    *("realloc_free", "realloc_alloc", "realloc_fail", "map", "exit"),
+]
 
 
 def head(kind: str, seq: int = 1, delta: int = 0) -> bytes:

@@ -129,7 +129,7 @@ def test_the_test_sees_a_broken_law(name: str, include: str) -> None:
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

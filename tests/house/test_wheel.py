@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NEAP", "PYTHON"))}
     done = subprocess.run(
         [str(word) for word in words],
@@ -28,7 +30,7 @@ def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[st
         timeout=600,
         check=False,
         env=kept,
-        **options,  # type: ignore[call-overload]
+        cwd=cwd,
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done

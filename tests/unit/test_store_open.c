@@ -241,7 +241,6 @@ static void recordings_open_where_nothing_can_be_written(void **state)
 
 static void hostile_views_cannot_act(void **state)
 {
-    neap_auto(neap_store_guard) sqlite3 *db = NULL;
     sqlite3 *other = NULL;
 
     (void)state;
