@@ -17,7 +17,7 @@ class Elf:
         try:
             with open(path, "rb") as file:
                 self.read(file.fileno())
-        except (struct.error, IndexError) as error:
+        except (struct.error, IndexError, OverflowError) as error:
             raise ValueError(f"{path} is no ELF file: {error}") from None
 
     def read(self, fd: int) -> None:
@@ -29,7 +29,7 @@ class Elf:
             struct.unpack("<IIQQQQIIQQ", os.pread(fd, 64, table + i * size))
             for i in range(count)
         ]
-        strings = os.pread(fd, headers[names][5], headers[names][4])
+        strings = os.pread(fd, min(headers[names][5], 1 << 20), headers[names][4])
         for name, kind, _, _, offset, length, *_ in headers:
             self.sections.add(strings[name : strings.index(b"\0", name)].decode())
             if kind == NOTE and not self.build_id:

@@ -73,37 +73,34 @@ def row_dict(row: Row) -> dict[str, Any]:
     }
 
 
-def answer_dict(rec: Recording, answer: Report) -> dict[str, Any]:
-    return {
+def write_json(rec: Recording, answer: Report, last: dict[str, Any]) -> None:
+    """One object on one line, row by row: all of them need not fit in memory."""
+    import json  # late: text does without
+
+    encode = json.JSONEncoder().encode
+    head = {
         "recording": rec.recording,
         "loss": rec.loss,
         "metric": answer.metric,
         "unit": answer.unit,
         "total": total_dict(answer.total),
-        "rows": [row_dict(row) for row in answer],
     }
-
-
-def print_json(answer: dict[str, Any]) -> None:
-    """One object on one line. json is imported late: text does without."""
-    import json
-
-    print(json.dumps(answer))
+    sys.stdout.write(encode(head)[:-1] + ', "rows": [')
+    for i, row in enumerate(answer):
+        sys.stdout.write((", " if i else "") + encode(row_dict(row)))
+    sys.stdout.write("]" + "".join(f", {encode(k)}: {encode(last[k])}" for k in last))
+    sys.stdout.write("}\n")
 
 
 def json_report(rec: Recording, answer: Report) -> None:
-    """One object on standard output."""
-    print_json(answer_dict(rec, answer))
+    """``neap report --json``."""
+    write_json(rec, answer, {})
 
 
 def json_leaks(rec: Recording, answer: Report) -> None:
-    """One object on standard output; what was suppressed has a key of its own."""
-    result = answer_dict(rec, answer)
-    result["suppressed"] = {
-        "value": answer.suppressed.value,
-        "count": answer.suppressed.count,
-    }
-    print_json(result)
+    """``neap leaks --json``; what was suppressed has a key of its own."""
+    left_out = {"value": answer.suppressed.value, "count": answer.suppressed.count}
+    write_json(rec, answer, {"suppressed": left_out})
 
 
 def ending(rec: Recording, about: dict[str, Any]) -> str:
@@ -251,17 +248,20 @@ def text_report(rec: Recording, answer: Report, args: Namespace) -> None:
     hint(f"never freed: neap leaks {printable(args.file)}")
 
 
-def suppressed_text(total: Total) -> str:
-    """What was left out of a list of leaks."""
+def suppressed_text(total: Total, args: Namespace) -> str:
+    """What was left out of a list of leaks, and how to see it."""
     if total.count == 0:
         return "suppressed: nothing"
-    return f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
+    words = f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
+    if args.suppressions is None:
+        words += ", kept by the C and C++ runtimes on purpose (--no-builtin shows it)"
+    return words
 
 
 def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
     """``neap leaks`` for people."""
     covered = coverage(answer, args.pid)
-    suppressed = suppressed_text(answer.suppressed)
+    suppressed = suppressed_text(answer.suppressed, args)
     if answer.total.count == 0:
         notes = "; ".join(exactness(rec))
         if rec.state != "finished":
