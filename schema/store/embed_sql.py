@@ -30,7 +30,7 @@ def read_sql(path: str) -> str:
 
 def main() -> int:
     output, sources = sys.argv[1], sys.argv[2:]
-    migrations = []
+    migrations: list[tuple[str, str]] = []
     views = ""
     for path in sorted(sources, key=os.path.basename):
         name = os.path.basename(path)

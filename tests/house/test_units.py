@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every cmocka program of tests/unit: as built, and under the sanitizers.
-
-All run with AddressSanitizer and UndefinedBehaviorSanitizer; those whose head says
-"Sanitize: thread" with ThreadSanitizer as well.
-"""
+"""Every cmocka program of tests/unit: as built, and under the sanitizers."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "tests" / "unit").glob("test_*.c"))
+NAMES = sorted(path.stem for path in (ROOT / "tests" / "unit").glob("test_*.c"))
 TIMEOUT = 300
 SANITIZERS = {
     # cmocka would turn a crash into a plain failure: the report says more.
@@ -24,10 +20,6 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
-
-
-def wants_threads(source: Path) -> bool:
-    return "Sanitize: thread" in source.read_text()[:2000]
 
 
 def run(binary: Path) -> None:
@@ -49,22 +41,18 @@ def run(binary: Path) -> None:
     assert int(ran[1]) > 0, output
 
 
-def names(sources: list[Path]) -> list[str]:
-    return [source.stem for source in sources]
-
-
-@pytest.mark.parametrize("name", names(SOURCES))
+@pytest.mark.parametrize("name", NAMES)
 def test_unit(name: str) -> None:
     run(ROOT / "build" / "tests" / "unit" / name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", names(SOURCES))
+@pytest.mark.parametrize("name", NAMES)
 def test_address_and_undefined(name: str) -> None:
     run(ROOT / "build" / "asan" / "tests" / "unit" / name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", names([s for s in SOURCES if wants_threads(s)]))
+@pytest.mark.parametrize("name", NAMES)
 def test_thread(name: str) -> None:
     run(ROOT / "build" / "tsan" / "tests" / "unit" / name)

@@ -2,7 +2,6 @@
 /*
  * schema/wire/ring: one lane, written and read in one thread and in two, and read
  * while its head tells lies.
- * Sanitize: thread
  */
 #include "schema/wire/ring.h"
 
