@@ -13,28 +13,11 @@
  */
 #include "daemon/ingest/commit.h"
 
+#include "daemon/ingest/rows.h"
 #include "daemon/ingest/state.h"
 
 #define LIVE_ROWS 524288u
-
-/*
- * A number as a row holds it. Targets may claim any time or address: what does not
- * fit becomes the largest number there is, and never NEAP_SQL_NULL by accident.
- */
-static int64_t integer(uint64_t value)
-{
-    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-}
-
-#define I(value) integer((uint64_t)(value))
-
-/* Return an error from the function around. */
-#define TRY(call)                         \
-    do {                                  \
-        struct neap_error *err_ = (call); \
-        if (err_)                         \
-            return err_;                  \
-    } while (0)
+#define HELD_MAX  2u /* commits that a map waits for its stack */
 
 static struct neap_error *write_names(struct neap_ingest *ingest)
 {
@@ -89,96 +72,6 @@ static struct neap_error *write_stacks(struct neap_ingest *ingest)
     return NULL;
 }
 
-static void row_add(struct neap_amount *sum, struct neap_amount amount)
-{
-    sum->count += amount.count;
-    sum->bytes += amount.bytes;
-}
-
-static void row_add_site(const struct neap_track *track, struct neap_site_row *row,
-                         const struct neap_site *site)
-{
-    row_add(&row->alloc, site->alloc);
-    row_add(&row->free, site->free);
-    row_add(&row->live, neap_site_live(site));
-    row_add(&row->peak, neap_site_peak(track, site));
-    row_add(&row->temporary, site->temporary);
-}
-
-/* The row of a group. True: one of its sites has changed. */
-static bool group_row(const struct neap_ingest_process *process,
-                      const struct neap_group *group, struct neap_site_row *ret)
-{
-    bool dirty = false;
-
-    *ret = (struct neap_site_row){0};
-    for (uint32_t i = group->first_site; i != NEAP_SITE_NONE;
-         i = process->track.sites.data[i].next) {
-        row_add_site(&process->track, ret, &process->track.sites.data[i]);
-        dirty |= process->track.sites.data[i].dirty;
-    }
-    return dirty;
-}
-
-/* The row of all sites without a stack. */
-static struct neap_site_row unknown_row(const struct neap_ingest_process *process)
-{
-    struct neap_site_row row = {0};
-
-    for (size_t i = 0; i < process->track.sites.count; i++) {
-        if (process->track.sites.data[i].group == NEAP_SITE_NONE)
-            row_add_site(&process->track, &row, &process->track.sites.data[i]);
-    }
-    return row;
-}
-
-static bool amount_equal(struct neap_amount a, struct neap_amount b)
-{
-    return a.count == b.count && a.bytes == b.bytes;
-}
-
-static bool row_equal(const struct neap_site_row *a, const struct neap_site_row *b)
-{
-    return amount_equal(a->alloc, b->alloc) && amount_equal(a->free, b->free) &&
-           amount_equal(a->peak, b->peak) && amount_equal(a->temporary, b->temporary);
-}
-
-static struct neap_error *write_site(const struct neap_ingest_process *process,
-                                     uint32_t stack, const struct neap_site_row *row)
-{
-    return neap_write_row(
-        &process->ingest->write, NEAP_STATEMENT_SITE, "iiiiiiiiiiii", I(process->id),
-        I(stack) + 1, I(row->alloc.count), I(row->alloc.bytes), I(row->free.count),
-        I(row->free.bytes), I(row->live.count), I(row->live.bytes), I(row->peak.count),
-        I(row->peak.bytes), I(row->temporary.count), I(row->temporary.bytes));
-}
-
-static struct neap_error *write_sites(const struct neap_ingest_process *process)
-{
-    struct neap_site_row row;
-    uint32_t unknown = process->ingest->stacks.unknown;
-
-    for (size_t i = 0; i < process->groups.count; i++) {
-        const struct neap_group *group = &process->groups.data[i];
-
-        if (!group_row(process, group, &row) &&
-            amount_equal(row.peak, group->stored_peak))
-            continue;
-        /* A stack that only mapped memory has no row. */
-        if (row.alloc.count)
-            TRY(write_site(process, group->stack, &row));
-    }
-    row = unknown_row(process);
-    if (row_equal(&row, &process->unknown))
-        return NULL;
-    if (unknown == NEAP_STACK_NONE)
-        return NEAP_NO_MEMORY;
-    if (row.alloc.count == 0)
-        return neap_write_row(&process->ingest->write, NEAP_STATEMENT_SITE_DELETE, "ii",
-                              I(process->id), I(unknown) + 1);
-    return write_site(process, unknown, &row);
-}
-
 static struct neap_error *write_threads(const struct neap_ingest_process *process)
 {
     for (size_t i = 1; i < process->threads.count; i++) {
@@ -194,11 +87,11 @@ static struct neap_error *write_threads(const struct neap_ingest_process *proces
     return NULL;
 }
 
-/* May the row of a map go out? Its stack may still come while the process runs. */
+/* Its stack may still come, as long as the process runs, but soon. */
 static bool map_ready(const struct neap_ingest_process *process,
                       const struct neap_map_row *row)
 {
-    return process->ended || row->site == NEAP_SITE_NONE ||
+    return process->ended || row->site == NEAP_SITE_NONE || row->held >= HELD_MAX ||
            process->track.sites.data[row->site].group != NEAP_SITE_NONE;
 }
 
@@ -313,7 +206,7 @@ static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
         if (!process->dirty)
             continue;
         TRY(write_threads(process));
-        TRY(write_sites(process));
+        TRY(neap_sites_write(process));
         TRY(write_maps(process));
         if (process->ended)
             TRY(write_live(process, &budget));
@@ -337,8 +230,10 @@ static void maps_stored(struct neap_ingest_process *process)
     size_t kept = 0;
 
     for (size_t i = 0; i < process->maps.count; i++) {
-        if (!map_ready(process, &process->maps.data[i]))
-            process->maps.data[kept++] = process->maps.data[i];
+        if (map_ready(process, &process->maps.data[i]))
+            continue;
+        process->maps.data[kept] = process->maps.data[i];
+        process->maps.data[kept++].held++;
     }
     process->ingest->map_rows -= process->maps.count - kept;
     process->maps.count = kept;
@@ -346,15 +241,7 @@ static void maps_stored(struct neap_ingest_process *process)
 
 static void process_stored(struct neap_ingest_process *process, uint64_t now_ns)
 {
-    for (size_t i = 0; i < process->groups.count; i++) {
-        struct neap_site_row row;
-
-        (void)group_row(process, &process->groups.data[i], &row);
-        process->groups.data[i].stored_peak = row.peak;
-    }
-    process->unknown = unknown_row(process);
-    for (size_t i = 0; i < process->track.sites.count; i++)
-        process->track.sites.data[i].dirty = false;
+    neap_sites_stored(process);
     neap_threads_stored(process, now_ns);
     maps_stored(process);
     losses_stored(process->losses);

@@ -192,7 +192,8 @@ static void count_missing(struct neap_ingest_process *process)
     const struct neap_track *track = &process->track;
     uint64_t known = process->losses[NEAP_LOSS_EVENTS].amount.count +
                      process->losses[NEAP_LOSS_LANES].amount.count +
-                     process->losses[NEAP_LOSS_CORRUPT].amount.count;
+                     process->losses[NEAP_LOSS_CORRUPT].amount.count +
+                     process->losses[NEAP_LOSS_ORDER].amount.count;
     uint64_t stacks = 0;
 
     if (track->implied.count > known)

@@ -38,9 +38,10 @@ static uint32_t location_of(struct neap_ingest_process *process, struct cache *c
         location = neap_names_location(names, range->module, pc - 1 - range->bias);
     else
         location = neap_names_location(names, NEAP_MODULE_NONE, pc);
-    /* Without memory it is looked up again, no more. */
+    /* Without memory for the cache it is looked up again, no more. */
+    /* Where memory is short the cache is the first to go. */
     if (location != NEAP_LOCATION_NONE && !neap_map_put(&cache->map, pc, location))
-        return location;
+        neap_map_deinit(&cache->map);
     return location;
 }
 
@@ -105,7 +106,7 @@ void neap_process_resolve(struct neap_ingest_process *process)
             continue;
         raw = process->track.sites.data[i].raw;
         if (!raw) {
-            unknown = true;
+            unknown |= process->track.sites.data[i].alloc.count > 0;
             continue;
         }
         stack = resolve(process, &cache, raw);

@@ -97,6 +97,7 @@ struct neap_map_row {
     uint64_t ts_ns;
     uint32_t tid;
     uint32_t site; /* whose stack it is, or NEAP_SITE_NONE */
+    uint32_t held; /* commits that left it for later, as its stack may still come */
 };
 
 struct neap_ingest_process {

@@ -4,6 +4,7 @@
  *
  * Links: tests/unit/feed.c tests/unit/scratch.c tests/unit/fake_symbolizer.c
  */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -242,6 +243,24 @@ static void test_maps(void **unused)
     assert_int_equal(ask_number(db, "SELECT count(*) FROM site"), 0);
 }
 
+/* A map whose stack does not come goes out without, while others come with theirs. */
+static void test_held_maps(void **unused)
+{
+    (void)unused;
+    feed_map(app, 0, NEAP_MAP_MMAP, 1, 4096, 1);
+    feed_map(app, 0, NEAP_MAP_MMAP, 2, 4096, 2);
+    for (uint64_t i = 0; i < 2; i++) {
+        feed_commit(ingest, i);
+        assert_int_equal(ask_number(db, "SELECT count(*) FROM map_event"), 0);
+    }
+    feed_stack(app, 0, 2, 0, 0, two_frames);
+    feed_commit(ingest, 3);
+    assert_int_equal(ask_number(db, "SELECT address FROM map_event WHERE stack_id = 1"),
+                     2);
+    assert_int_equal(
+        ask_number(db, "SELECT address FROM map_event WHERE stack_id IS NULL"), 1);
+}
+
 /* More maps than are kept in memory: they go out before their time. */
 static void test_many_maps(void **unused)
 {
@@ -325,6 +344,34 @@ static void test_processes(void **unused)
     assert_int_equal(ask_number(db, "SELECT main_process FROM raw_recording"), 1);
 }
 
+/* What a process has needed goes when it is stored: thousands in turn add up to none.
+ */
+static void test_many_processes(void **unused)
+{
+    size_t before = 0;
+
+    (void)unused;
+    for (int i = 0; i < 3000; i++) {
+        struct neap_ingest_process *process = feed_start(ingest, 1000 + i);
+
+        if (i == 1000)
+            before = mallinfo2().uordblks;
+        feed_module(process, 0, 0, 0x100000, 0x200000, "/bin/app");
+        feed_thread(process, 0, 1, "short");
+        feed_stack(process, 0, 1, 0, 0, two_frames);
+        for (uint64_t j = 1; j <= 100; j++)
+            feed_alloc(process, 0, NEAP_EV_ALLOC, j * 16, 1, 1);
+        feed_end(process, NEAP_EXIT_EXITED, 0);
+        if (i % 10 == 0)
+            feed_commit(ingest, (uint64_t)i);
+    }
+    feed_commit(ingest, 3000);
+    /* SQLite's cache may grow by its limit; 2 000 of these processes need 60 MiB. */
+    assert_in_range(mallinfo2().uordblks, 0, before + (8 << 20));
+    ask_consistent(db);
+    assert_int_equal(ask_number(db, "SELECT count(*) FROM live"), 300000);
+}
+
 /* A process with more live blocks than one commit takes. */
 static void test_live_in_pieces(void **unused)
 {
@@ -355,8 +402,9 @@ int main(void)
         TEST(test_share_of_later_peak), TEST(test_reallocs),
         TEST(test_unseen_frees),        TEST(test_threads),
         TEST(test_many_threads),        TEST(test_maps),
-        TEST(test_many_maps),           TEST(test_exit_record),
-        TEST(test_losses_and_counters), TEST(test_processes),
+        TEST(test_held_maps),           TEST(test_many_maps),
+        TEST(test_exit_record),         TEST(test_losses_and_counters),
+        TEST(test_processes),           TEST(test_many_processes),
         TEST(test_live_in_pieces),
     };
 

@@ -339,6 +339,81 @@ static void test_nonsense(void **unused)
     neap_store_close(db);
 }
 
+#define STACKS 6
+
+/*
+ * The same random life twice: once with commits at random, some of which fail, once
+ * with one at the end. Both recordings say the same.
+ */
+static void random_life(struct neap_ingest *ingest, bool commits)
+{
+    struct neap_ingest_process *process = feed_start(ingest, 1);
+    uint64_t chaos = 42;
+
+    state = 2718281828459045235u;
+    feed_module(process, 0, 0, 0x100000, 0x200000, "/bin/app");
+    for (uint32_t lane = 0; lane < 2; lane++)
+        feed_thread(process, lane, lane + 1, "thread");
+    for (int i = 0; i < 6000; i++) {
+        uint32_t lane = (uint32_t)draw(2);
+        uint64_t address = 16 + 16 * draw(300), hash = 1 + draw(STACKS);
+
+        switch (draw(8)) {
+        case 0:
+        case 1:
+        case 2:
+            feed_alloc(process, lane, NEAP_EV_ALLOC, address, draw(5000), hash);
+            break;
+        case 3:
+        case 4:
+        case 5:
+            feed_free(process, lane, NEAP_EV_FREE, address);
+            break;
+        case 6:
+            feed_free(process, lane, NEAP_EV_REALLOC_FREE, address);
+            feed_free(process, lane, NEAP_EV_REALLOC_FAIL, address);
+            break;
+        default: /* frames come late; two hashes have the same ones, one has none */
+            if (i > 3000 && hash < STACKS)
+                feed_stack(process, lane, hash, 0, 0, pcs[hash / 4]);
+            break;
+        }
+        chaos = chaos * 6364136223846793005u + 1;
+        if (commits && chaos >> 56 == 0) {
+            fail_vfs_at(chaos >> 40 & 7, SQLITE_FULL, false);
+            neap_error_destroy(neap_ingest_commit(ingest, (uint64_t)i));
+            fail_vfs_at(0, 0, false);
+        }
+    }
+    feed_end(process, NEAP_EXIT_EXITED, 0);
+    feed_finish(ingest, 6000);
+}
+
+static void test_commits_at_any_time(void **unused)
+{
+    char *rows[2];
+
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        sqlite3 *db = feed_open(scratch_path("a.neap"));
+        struct neap_ingest *ingest = feed_create(db);
+
+        random_life(ingest, i == 1);
+        ask_consistent(db);
+        assert_int_equal(ask_number(db, "SELECT count(*) FROM site"), 3);
+        rows[i] = strdup(ask_text(
+            db, "SELECT group_concat(line, '; ') FROM (SELECT alloc_count || ' ' || "
+                "alloc_bytes || ' ' || free_count || ' ' || free_bytes || ' ' || "
+                "peak_count || ' ' || peak_bytes || ' ' || temporary_count || ' ' || "
+                "temporary_bytes AS line FROM raw_site ORDER BY alloc_count)"));
+        neap_ingest_destroy(ingest);
+        neap_store_close(db);
+    }
+    assert_string_equal(rows[0], rows[1]);
+    free(rows[0]);
+    free(rows[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, scratch_teardown)
 
 int main(void)
@@ -347,7 +422,7 @@ int main(void)
         TEST(test_disk_full),    TEST(test_disk_stays_full),
         TEST(test_last_words),   TEST(test_maps_on_a_full_disk),
         TEST(test_create_fails), TEST(test_no_memory),
-        TEST(test_nonsense),
+        TEST(test_nonsense),     TEST(test_commits_at_any_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
