@@ -4,7 +4,8 @@
  *
  * CMD is one pid, but maybe several program images: one that ended in an exec is
  * followed by the next of its pid, and the last one tells how CMD ended. What no
- * end is known of is running as long as the collector is there, and lost after.
+ * end is known of is running as long as the collector is there, and lost after. A
+ * recording whose collector ended too early is lost, whatever is known of CMD.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,8 @@ static struct neap_error *set_exit(sqlite3_stmt *stmt, struct neap_summary *ret)
     const char *kind = stmt ? (const char *)sqlite3_column_text(stmt, 2) : NULL;
     bool ended = kind && (strcmp(kind, "exited") == 0 || strcmp(kind, "signaled") == 0);
 
-    if (ended) {
+    /* What was still to come of the other processes went with the collector. */
+    if (ended && ret->state != NEAP_RECORDING_LOST) {
         ret->has_exit_code = sqlite3_column_type(stmt, 3) != SQLITE_NULL;
         ret->exit_code = sqlite3_column_int64(stmt, 3);
     } else {

@@ -225,10 +225,13 @@ def test_running_and_lost(neap: Run, tmp_path: Path) -> None:
         out = neap("report", make.path).stdout
         if state == "running":
             assert "(pid 1), still running; data up to 3.2 s\n" in out
+            assert "exact: every event until 3.2 s counted, nothing lost\n" in out
         else:
             assert (
                 "lost: the collector ended before the target; data up to 3.2 s\n" in out
             )
+            assert "not exact: what happened after 3.2 s is missing\n" in out
+            assert "nothing lost" not in out
 
 
 def test_exec_is_followed_to_its_end(tmp_path: Path) -> None:
@@ -249,6 +252,7 @@ def test_cmd_that_was_never_seen(neap: Run, tmp_path: Path) -> None:
     answer = neap("report", make.path)
     assert "how it ended is unknown" in answer.stdout
     assert "no process was recorded" in answer.stdout
+    assert "nothing is known about leaks" in neap("leaks", make.path).stdout
     about = json.loads(neap("report", make.path, "--json").stdout)["recording"]
     assert about["pid"] is None
 

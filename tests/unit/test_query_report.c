@@ -72,7 +72,7 @@ static void exits(void **state)
                 NEAP_RECORDING_FINISHED);
     assert_exit("UPDATE raw_recording SET main_process = 77", "lost", 0,
                 NEAP_RECORDING_FINISHED);
-    assert_exit("UPDATE raw_recording SET finished = 0", "exited", 100,
+    assert_exit("UPDATE raw_recording SET finished = 0", "lost", 100,
                 NEAP_RECORDING_LOST);
     assert_exit("UPDATE raw_recording SET finished = 0;"
                 "UPDATE raw_process SET exit_kind = 'running'",

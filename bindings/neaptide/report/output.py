@@ -170,13 +170,18 @@ def exactness(rec: Recording) -> list[str]:
     for what, count, lost_bytes in losses:
         words = amount(count, LOSSES.get(what, printable(what)))
         lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
+    about = rec.recording
+    until = duration(about["duration_ns"])
     lines = []
     if lost:
         lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
-    elif rec.recording["mode"] == "sampled":
+    if rec.state == "lost":
+        lines.append(f"not exact: what happened after {until} is missing")
+    elif not lost and about["mode"] == "sampled":
         lines.append("sampled: totals are estimates; nothing was lost")
-    else:
-        lines.append("exact: every event counted, nothing lost")
+    elif not lost:
+        so_far = f" until {until}" if rec.state == "running" else ""
+        lines.append(f"exact: every event{so_far} counted, nothing lost")
     truncated, _, differences = marks[0]
     if truncated:
         lines.append(f"{amount(truncated, 'stack')} cut short: outer callers missing")
@@ -262,6 +267,10 @@ def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
     """``neap leaks`` for people."""
     covered = coverage(answer, args.pid)
     suppressed = suppressed_text(answer.suppressed, args)
+    if answer.processes == 0:
+        name = printable(args.file)
+        print(f"{name}: no process was recorded, so nothing is known about leaks")
+        return
     if answer.total.count == 0:
         notes = "; ".join(exactness(rec))
         if rec.state != "finished":
