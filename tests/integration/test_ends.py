@@ -30,6 +30,7 @@ WAYS = {
     "abort": ("signaled", signal.SIGABRT),
     "segv": ("signaled", signal.SIGSEGV),
     "kill": ("signaled", signal.SIGKILL),
+    "kill_busy": ("signaled", signal.SIGKILL),
 }
 
 
@@ -51,15 +52,17 @@ def test_end(record: Record, way: str) -> None:
     assert process["end_ns"] >= process["start_ns"]
 
 
-def test_exec(record: Record) -> None:
+@pytest.mark.parametrize("way", ["exec", "exec_busy"])
+def test_exec(record: Record, way: str) -> None:
     """One pid, two images, each with its own numbers."""
-    rec = record(target("ends", "exec")).expect(3).rec.expect_whole()
+    rec = record(target("ends", way)).expect(3).rec.expect_whole()
     check_last_words(rec)
     first, second = rec.processes()
     assert first["pid"] == second["pid"] == rec.main_pid
     assert first["exit_kind"] == "exec"
     assert (second["exit_kind"], second["exit_code"]) == ("exited", 3)
-    assert rec.totals(first["id"])["alloc_count"] == 1000
+    if way == "exec":
+        assert rec.totals(first["id"])["alloc_count"] == 1000
     assert rec.site("after_exec")["alloc_count"] == 10
     assert rec.totals(second["id"])["alloc_count"] == 10
 

@@ -51,7 +51,7 @@ def test_report_frames(record: Record) -> None:
     assert frames[0]["module"] == target("stacks")[0]
 
 
-@pytest.mark.parametrize("mode", ["throw", "longjmp", "coroutines", "signals"])
+@pytest.mark.parametrize("mode", ["throw", "longjmp", "coroutines", "signals", "timer"])
 def test_off_the_straight(record: Record, mode: str) -> None:
     run = record(target("control_flow", mode)).expect(0)
     check_sites(run, run.rec.expect_whole())

@@ -3,11 +3,14 @@
  * Control flow that leaves the straight path of calls and returns, with allocations
  * on the way:
  *
- *     control_flow throw | longjmp | coroutines | signals | recursion | noreturn
+ *     control_flow throw | longjmp | coroutines | signals | recursion | noreturn |
+ *                  timer
  */
 #include <csetjmp>
 #include <csignal>
+#include <pthread.h>
 #include <stdexcept>
+#include <sys/time.h>
 #include <ucontext.h>
 
 #include "tests/targets/target.h"
@@ -26,7 +29,9 @@ enum {
     SIGNALS = 50,
     DEPTH = 5000,
     EVERY = 100,
-    RETURNS = 25
+    RETURNS = 25,
+    TIMED = 60000,
+    TIMED_THREADS = 2
 };
 
 struct held {
@@ -245,6 +250,62 @@ static void noreturns()
     site("comes_next", 1, 184, 1, 184);
 }
 
+/*
+ * A timer that interrupts wherever it may, in threads and in main, while they
+ * allocate: a call cut short or made twice would show in the counts.
+ */
+static volatile sig_atomic_t ticks;
+
+static void on_tick(int number)
+{
+    (void)number;
+    ticks = ticks + 1;
+}
+
+SITE void *timed_block(size_t size)
+{
+    return keep(malloc(size));
+}
+
+static void *timed_work(void *unused)
+{
+    for (size_t i = 0; i < TIMED; i++) {
+        void *block = timed_block(200 + i % 64);
+
+        block = keep(realloc(block, 300));
+        free(block);
+    }
+    return unused;
+}
+
+static void timer()
+{
+    struct sigaction action = {};
+    struct itimerval every = {{0, 300}, {0, 300}};
+    pthread_t ids[TIMED_THREADS];
+    long bytes = 0;
+
+    action.sa_handler = on_tick;
+    action.sa_flags = SA_RESTART;
+    need(sigaction(SIGPROF, &action, nullptr) == 0, "sigaction");
+    need(sigaction(SIGALRM, &action, nullptr) == 0, "sigaction");
+    need(setitimer(ITIMER_PROF, &every, nullptr) == 0, "setitimer");
+    need(setitimer(ITIMER_REAL, &every, nullptr) == 0, "setitimer");
+    for (auto &id : ids)
+        need(pthread_create(&id, nullptr, timed_work, nullptr) == 0, "no thread");
+    timed_work(nullptr);
+    for (auto &id : ids)
+        pthread_join(id, nullptr);
+    every = {};
+    setitimer(ITIMER_PROF, &every, nullptr);
+    setitimer(ITIMER_REAL, &every, nullptr);
+    need(ticks > 0, "the timer never came");
+    for (size_t i = 0; i < TIMED; i++)
+        bytes += 200 + static_cast<long>(i) % 64;
+    site("timed_block", (TIMED_THREADS + 1L) * TIMED, (TIMED_THREADS + 1) * bytes,
+         (TIMED_THREADS + 1L) * TIMED, (TIMED_THREADS + 1) * bytes);
+}
+
 } // extern "C"
 
 int main(int argc, char **argv)
@@ -263,6 +324,8 @@ int main(int argc, char **argv)
         recursion();
     else if (strcmp(mode, "noreturn") == 0)
         noreturns();
+    else if (strcmp(mode, "timer") == 0)
+        timer();
     else
         need(0, "control_flow: no such mode: %s", mode);
     return 0;

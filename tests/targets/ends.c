@@ -3,8 +3,8 @@
  * Every way for a process to end, each right after COUNT allocations that nothing
  * must lose:
  *
- *     ends return|exit|_exit|_Exit|quick_exit|abort|segv|kill|exec|exec_fails|
- *          thread_exit|main_leaves|syscall
+ *     ends return|exit|_exit|_Exit|quick_exit|abort|segv|kill|exec|exec_busy|
+ *          exec_fails|thread_exit|main_leaves|syscall|kill_busy
  *
  * The blocks are 97, 98, ... bytes. `exec` runs this program again as `after`,
  * which makes AFTER allocations more under the same pid.
@@ -47,9 +47,22 @@ static void *outlive_main(void *unused)
     return unused;
 }
 
+static void *busy_for_ever(void *unused)
+{
+    for (size_t i = 0;; i++)
+        free(keep(malloc(16 + i % 512)));
+    return unused;
+}
+
 static void by_thread(const char *mode)
 {
     pthread_t id;
+
+    if (strcmp(mode, "exec_busy") == 0 || strcmp(mode, "kill_busy") == 0) {
+        for (int i = 0; i < 2; i++)
+            need(pthread_create(&id, NULL, busy_for_ever, NULL) == 0, "no thread");
+        usleep(30000);
+    }
 
     if (strcmp(mode, "thread_exit") == 0) {
         need(pthread_create(&id, NULL, leave_the_process, NULL) == 0, "no thread");
@@ -66,7 +79,7 @@ static void by_signal(const char *mode)
         abort();
     if (strcmp(mode, "segv") == 0)
         *(volatile int *)opaque(8) = 1;
-    if (strcmp(mode, "kill") == 0)
+    if (strncmp(mode, "kill", 4) == 0)
         kill(getpid(), SIGKILL);
 }
 
@@ -75,7 +88,7 @@ static void by_exec(const char *mode, char **argv)
     char after[] = "after";
     char *words[] = {argv[0], after, NULL};
 
-    if (strcmp(mode, "exec") == 0)
+    if (strcmp(mode, "exec") == 0 || strcmp(mode, "exec_busy") == 0)
         execv("/proc/self/exe", words);
     if (strcmp(mode, "exec_fails") == 0) {
         execv("/nonexistent/program", words);
