@@ -31,8 +31,7 @@ exact: every event counted, nothing lost
 LEAKS = """\
 {path}: ./app --flag 'two words' (pid 100), exited with status 0 after 3.2 s
 Never freed: 407 B in 7 blocks, by 3 stacks, all 2 processes, 3 programs by exec
-suppressed: 1.0 KiB in 1 block, kept by the C and C++ runtimes on purpose \
-(--no-builtin shows it)
+suppressed: 1.0 KiB in 1 block
 exact: every event counted, nothing lost
 
   400 B  4 blocks  leaf at app.c:10 (app)

@@ -253,20 +253,17 @@ def text_report(rec: Recording, answer: Report, args: Namespace) -> None:
     hint(f"never freed: neap leaks {printable(args.file)}")
 
 
-def suppressed_text(total: Total, args: Namespace) -> str:
-    """What was left out of a list of leaks, and how to see it."""
+def suppressed_text(total: Total) -> str:
+    """What was left out of a list of leaks."""
     if total.count == 0:
         return "suppressed: nothing"
-    words = f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
-    if args.suppressions is None:
-        words += ", kept by the C and C++ runtimes on purpose (--no-builtin shows it)"
-    return words
+    return f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
 
 
 def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
     """``neap leaks`` for people."""
     covered = coverage(answer, args.pid)
-    suppressed = suppressed_text(answer.suppressed, args)
+    suppressed = suppressed_text(answer.suppressed)
     if answer.processes == 0:
         name = printable(args.file)
         print(f"{name}: no process was recorded, so nothing is known about leaks")
