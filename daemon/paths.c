@@ -60,8 +60,9 @@ static struct neap_error *find_hook(struct neap_paths *paths)
         return NEAP_NO_MEMORY;
     paths->hook = realpath(path, NULL);
     if (!paths->hook || access(paths->hook, R_OK))
-        return neap_error_os(errno, "cannot find libneap.so at %s (set %s to its path)",
-                             path, NEAP_ENV_HOOK);
+        return neap_error_create(NEAP_ERROR_OS,
+                                 "cannot use libneap.so at %s: %s; set %s to its path",
+                                 path, strerror(errno), NEAP_ENV_HOOK);
     return NULL;
 }
 
