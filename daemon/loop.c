@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -24,6 +25,7 @@
 
 #define BATCH           64
 #define BUSY_TICK_NS    5000000l
+#define BUSY_RINGS_MAX  1000u
 #define BUSY_TICKS_MAX  2000u /* ten seconds: whoever needs longer hangs */
 #define PACE_FASTEST_NS 50000ull
 #define PACE_SLOWEST_NS 50000000ull
@@ -61,9 +63,10 @@ struct neap_error *neap_loop_create(struct neap_loop **ret)
     return NULL;
 }
 
-static void ring(_Atomic uint32_t *word)
+/* Whether anybody heard it. */
+static bool ring(_Atomic uint32_t *word)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    return syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) > 0;
 }
 
 void neap_loop_destroy(struct neap_loop *loop)
@@ -176,8 +179,9 @@ void neap_loop_busy(struct neap_loop *loop, void (*tick)(void *context), void *c
     loop->tick = tick;
     loop->tick_context = context;
     pthread_mutex_unlock(&loop->busy_lock);
-    if (tick)
-        ring(loop->bell_word);
+    /* Not heard: the thread is on its way to a wait that would have no end. */
+    for (unsigned i = 0; tick && i < BUSY_RINGS_MAX && !ring(loop->bell_word); i++)
+        sched_yield();
 }
 
 static void bell_ready(void *context)
