@@ -102,9 +102,9 @@ static void read_names(void *argument)
     struct neap_symbol_module *module = reading->module;
 
     if (!module->object)
-        module->object =
-            neap_object_create(&reading->cache->places, open_file(module), module->path,
-                               module->build_id, module->build_id_len);
+        module->object = neap_object_create(&reading->cache->places, open_file(module),
+                                            module->path, module->build_id,
+                                            module->build_id_len, &module->unpacked);
     if (module->object)
         neap_object_name(module->object, reading->offset, reading->answers);
     else

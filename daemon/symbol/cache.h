@@ -32,6 +32,7 @@ struct neap_symbol_module {
     struct stat stat; /* st_ino 0: it was not there */
     /* the worker's */
     struct neap_object *object; /* NULL: not open */
+    int unpacked;               /* of the object, see object.h */
     uint64_t used;
     bool dead; /* no names from here */
 };

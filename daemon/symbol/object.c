@@ -4,13 +4,13 @@
  *
  * Memory. Files are mapped, so what is read of them costs no heap. Compressed
  * debugging sections do: libdw unpacks them whole when a file is opened. Beyond
- * INFLATE_MAX bytes the DWARF of that file is left alone, and its symbols alone give
- * names.
+ * INFLATE_MAX bytes they are unpacked into a temporary file first (inflate.h).
  *
  * Addresses. A debug file may have been made before prelink moved its program; the
  * difference of the first segments' addresses makes up for it.
  */
 #include <elfutils/libdwelf.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +19,14 @@
 
 #include "daemon/symbol/demangle.h"
 #include "daemon/symbol/dwarf.h"
+#include "daemon/symbol/inflate.h"
 #include "daemon/symbol/object.h"
 #include "daemon/symbol/symtab.h"
 #include "daemon/symbol/xz.h"
 #include "schema/base/cleanup.h"
 #include "schema/wire/event.h"
 
-#define INFLATE_MAX (24u << 20)
+#define INFLATE_MAX (8u << 20)
 
 struct elf_file {
     int fd; /* -1: none */
@@ -35,6 +36,7 @@ struct elf_file {
 struct neap_object {
     struct elf_file main;
     struct elf_file debug;
+    struct elf_file unpacked;  /* a copy of one of these, with nothing compressed */
     struct elf_file alternate; /* what dwz moved out of several debug files */
     Dwarf *alternate_dwarf;
     void *mini_bytes; /* .gnu_debugdata, unpacked */
@@ -101,18 +103,21 @@ static Elf_Scn *find_section(Elf *elf, const char *name, GElf_Shdr *ret)
     return NULL;
 }
 
-/* Bytes of heap that opening the DWARF of `elf` takes; SIZE_MAX: it has none. */
-static size_t inflated_size(Elf *elf)
+/*
+ * Whether `elf` has DWARF, and how many bytes of heap its compressed sections become
+ * when it is opened.
+ */
+static bool has_dwarf(Elf *elf, uint64_t *ret)
 {
     Elf_Scn *section = NULL;
     GElf_Shdr header;
-    size_t total = 0;
     bool any = false;
 
+    *ret = 0;
     while ((section = elf_nextscn(elf, section)) != NULL) {
         const char *name =
             gelf_getshdr(section, &header) ? section_name(elf, &header) : NULL;
-        size_t size = 0;
+        uint64_t size = 0;
         GElf_Chdr packed;
 
         if (!name || header.sh_type == SHT_NOBITS)
@@ -122,17 +127,15 @@ static size_t inflated_size(Elf *elf)
         if (strncmp(name, ".zdebug", 7) == 0) {
             ssize_t bytes = dwelf_scn_gnu_compressed_size(section);
 
-            size = bytes > 0 ? (size_t)bytes : 0;
+            size = bytes > 0 ? (uint64_t)bytes : 0;
         } else if (strncmp(name, ".debug", 6) == 0 &&
                    (header.sh_flags & SHF_COMPRESSED) &&
                    gelf_getchdr(section, &packed)) {
             size = packed.ch_size;
         }
-        if (size > INFLATE_MAX || total + size > INFLATE_MAX)
-            return SIZE_MAX;
-        total += size;
+        *ret = size > UINT64_MAX - *ret ? UINT64_MAX : *ret + size;
     }
-    return any ? total : SIZE_MAX;
+    return any;
 }
 
 static void elf_file_close(struct elf_file *file)
@@ -164,13 +167,12 @@ static void add_alternate(struct neap_object *object,
     const char *name;
     const void *id;
     ssize_t length = dwelf_dwarf_gnu_debugaltlink(dwarf, &name, &id);
-    size_t size;
+    uint64_t size;
 
     if (length <= 0 || !elf_file_open(&object->alternate,
                                       neap_debug_by_id(places, id, (size_t)length)))
         return; /* libdw follows the name, if it is there */
-    size = inflated_size(object->alternate.elf);
-    if (size > INFLATE_MAX - object->fixed)
+    if (!has_dwarf(object->alternate.elf, &size) || size > INFLATE_MAX)
         return;
     object->alternate_dwarf =
         dwarf_begin_elf(object->alternate.elf, DWARF_C_READ, NULL);
@@ -180,14 +182,30 @@ static void add_alternate(struct neap_object *object,
     dwarf_setalt(dwarf, object->alternate_dwarf);
 }
 
-static void open_dwarf(struct neap_object *object,
-                       const struct neap_debug_places *places, Elf *elf)
+/* The unpacked copy of `elf`; made once for a module, whose `*unpacked` keeps it. */
+static Elf *open_unpacked(struct neap_object *object, Elf *elf, int *unpacked)
 {
-    size_t size = inflated_size(elf);
+    if (*unpacked == NEAP_UNPACKED_NOT_YET)
+        *unpacked = neap_inflate(elf);
+    if (*unpacked < 0 ||
+        !elf_file_open(&object->unpacked, fcntl(*unpacked, F_DUPFD_CLOEXEC, 0)))
+        return NULL;
+    return object->unpacked.elf;
+}
+
+static void open_dwarf(struct neap_object *object,
+                       const struct neap_debug_places *places, Elf *elf, int *unpacked)
+{
+    uint64_t size;
     Dwarf *dwarf;
 
-    if (size > INFLATE_MAX)
+    if (!has_dwarf(elf, &size))
         return;
+    if (size > INFLATE_MAX) {
+        elf = open_unpacked(object, elf, unpacked);
+        if (!elf || !has_dwarf(elf, &size) || size > INFLATE_MAX)
+            return;
+    }
     dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
     if (!dwarf)
         return;
@@ -252,7 +270,7 @@ static bool is_mapped_file(Elf *elf, const uint8_t *build_id, size_t length)
 
 struct neap_object *neap_object_create(const struct neap_debug_places *places, int fd,
                                        const char *path, const uint8_t *build_id,
-                                       size_t build_id_len)
+                                       size_t build_id_len, int *unpacked)
 {
     struct neap_object *object = calloc(1, sizeof(*object));
 
@@ -262,6 +280,7 @@ struct neap_object *neap_object_create(const struct neap_debug_places *places, i
         return NULL;
     }
     object->debug.fd = -1;
+    object->unpacked.fd = -1;
     object->alternate.fd = -1;
     elf_version(EV_CURRENT);
     if (!elf_file_open(&object->main, fd) ||
@@ -270,10 +289,10 @@ struct neap_object *neap_object_create(const struct neap_debug_places *places, i
         return NULL;
     }
     read_text(object->main.elf, &object->text);
-    open_dwarf(object, places, object->main.elf);
+    open_dwarf(object, places, object->main.elf, unpacked);
     if (!object->dwarf &&
         elf_file_open(&object->debug, neap_debug_find(places, object->main.elf, path)))
-        open_dwarf(object, places, object->debug.elf);
+        open_dwarf(object, places, object->debug.elf, unpacked);
     open_symbols(object);
     return object;
 }
@@ -291,6 +310,7 @@ void neap_object_destroy(struct neap_object *object)
     elf_end(object->mini);
     free(object->mini_bytes);
     elf_file_close(&object->alternate);
+    elf_file_close(&object->unpacked);
     elf_file_close(&object->debug);
     elf_file_close(&object->main);
     free(object);

@@ -19,14 +19,20 @@
 
 struct neap_object;
 
+#define NEAP_UNPACKED_NOT_YET (-2)
+
 /*
  * Open what is behind `fd`, which is taken over in any case; -1 is no ELF file.
  * `path` is only the place to look for debug files from. NULL: it is no ELF file,
  * has another build-id (none, if `build_id_len` is 0), or no memory is left.
+ *
+ * `*unpacked` is the caller's memory of the module between two openings: it begins as
+ * NEAP_UNPACKED_NOT_YET, and if it is a descriptor in the end the caller closes it.
  */
+
 struct neap_object *neap_object_create(const struct neap_debug_places *places, int fd,
                                        const char *path, const uint8_t *build_id,
-                                       size_t build_id_len);
+                                       size_t build_id_len, int *unpacked);
 /* Takes NULL. */
 void neap_object_destroy(struct neap_object *object);
 

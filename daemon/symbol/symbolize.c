@@ -160,6 +160,8 @@ static void module_destroy(struct neap_symbol_module *module)
 {
     if (module->fd >= 0)
         close(module->fd);
+    if (module->unpacked >= 0)
+        close(module->unpacked);
     free(module->build_id);
     free(module->path);
     free(module);
@@ -255,6 +257,7 @@ module_create(const char *path, const uint8_t *build_id, uint32_t build_id_len)
     if (!module)
         return NULL;
     module->fd = -1;
+    module->unpacked = NEAP_UNPACKED_NOT_YET;
     module->path = strdup(path);
     module->build_id = malloc(build_id_len + 1u);
     if (!module->path || !module->build_id) {

@@ -348,6 +348,35 @@ static void test_debug_link_checksum(void **state)
     assert_nothing(&answer);
 }
 
+/* More than is unpacked in memory: through a temporary file. */
+static void test_large_compressed(void **state)
+{
+    struct symbol_frames answer;
+    uint64_t mark;
+
+    (void)state;
+    symbol_run("gcc -O2 -g part.c -o whole && head -c 30000000 /dev/zero >zeros && "
+               "objcopy --add-section .debug_pad=zeros whole padded && "
+               "objcopy --compress-debug-sections padded large && "
+               "test $(stat -c %%s large) -lt 1000000");
+    mark = symbol_address("large", "mark");
+    symbol_ask("large", mark, &answer);
+    assert_inlined(&answer);
+    symbol_run("cp large part && objcopy --only-keep-debug part part.debug && "
+               "strip part && objcopy --add-gnu-debuglink=part.debug part");
+    symbol_ask("part", mark, &answer);
+    assert_inlined(&answer);
+
+    /* One that cannot be unpacked has its symbols. */
+    symbol_run("at=$(readelf -SW large | awk '{ for (i = 1; i < NF; i++) "
+               "if ($i == \".debug_pad\") print $(i + 3) }') && test -n \"$at\" && "
+               "printf '\\377\\377' | "
+               "dd of=large bs=1 seek=$((0x$at + 100)) conv=notrunc status=none");
+    symbol_ask("large", mark, &answer);
+    assert_int_equal(answer.count, 1);
+    assert_frame(&answer, 0, "outer", NULL, 0);
+}
+
 static void test_mini_debuginfo(void **state)
 {
     struct symbol_frames answer;
@@ -445,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_debug_by_build_id),
         cmocka_unit_test(test_debug_link),
         cmocka_unit_test(test_debug_link_checksum),
+        cmocka_unit_test(test_large_compressed),
         cmocka_unit_test(test_mini_debuginfo),
         cmocka_unit_test(test_dwz),
         cmocka_unit_test(test_servers_only_if_asked),
