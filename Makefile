@@ -155,8 +155,12 @@ venv: $(VENV)/.made
 demo: all ## record a program with a leak in it and show what is found
 	@PYTHON='$(PYTHON)' CC='$(CC)' demo/run.sh
 
+# Of the integration tests the ones that count: the rest takes minutes.
+quick := tests/house tests/python $(wildcard $(patsubst %,tests/integration/test_%.py, \
+    exact peak ends))
+
 test: all units targets venv ## the quick tests
-	@$(PYTEST) -m 'not slow' tests
+	@$(PYTEST) -m 'not slow' $(quick)
 
 check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
 	@$(MAKE) --no-print-directory SANITIZE=address,undefined all units
