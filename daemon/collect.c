@@ -261,17 +261,28 @@ static bool knows(void *context, pid_t pid)
     return pid == getpid() || neap_session_knows(collector->session, pid);
 }
 
-/* Whether a process of CMD's may still say HELLO. */
+/*
+ * Whether a process of CMD's may still say HELLO. One that has not done so by the end
+ * of the wait, and lives, is a process that nobody records: counted, not forgotten.
+ */
 static bool is_expecting(struct collector *collector, uint64_t now_ns)
 {
+    bool patient = now_ns - collector->quiet_ns <= GRACE_NS;
+    unsigned unheard;
+
     if (neap_listener_pending(collector->listener))
         return true;
-    if (!collector->config->follow || now_ns - collector->quiet_ns > GRACE_NS)
+    if (!collector->config->follow)
         return false;
-    if (collector->search_ns && now_ns - collector->search_ns < SEARCH_NS)
+    if (patient && collector->search_ns && now_ns - collector->search_ns < SEARCH_NS)
         return true;
     collector->search_ns = now_ns;
-    return neap_procfs_count_environ(collector->environ_entry, knows, collector) > 0;
+    unheard = neap_procfs_count_environ(collector->environ_entry, knows, collector);
+    if (unheard && patient)
+        return true;
+    while (unheard--)
+        neap_session_lost_process(collector->session);
+    return false;
 }
 
 /* True when there is nothing left to record. */
