@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -43,7 +43,7 @@ class Result:
     stderr: str
     raw_stdout: bytes
 
-    def expect(self, status: int) -> Result:
+    def expect(self, status: int) -> Self:
         assert self.status == status, (
             f"{self.argv} ended with {self.status}, not {status}\n"
             f"stdout: {self.stdout[-2000:]}\nstderr: {self.stderr[-2000:]}"
@@ -72,7 +72,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def execute(
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     *,
     env: Mapping[str, str] | None = None,
     stdin: bytes | None = b"",
@@ -251,7 +251,7 @@ def target(name: str, *words: str) -> list[str]:
     return [str(path), *words]
 
 
-def neap_json(*words: str | Path) -> Any:
+def neap_json(*words: object) -> Any:
     """What a command says with --json."""
     result = execute([NEAP, *words, "--json"])
     assert result.status == 0, result.stderr

@@ -73,7 +73,15 @@ def test_signal_is_handed_on(
 ) -> None:
     """A signal to `neapd run` reaches CMD, whose end is the run's."""
     path = tmp_path_factory.mktemp("signal") / "0.neap"
-    argv = [NEAPD, "run", "--quiet", "-o", path, "--", *target("steady", "100000", "4")]
+    argv = [
+        str(NEAPD),
+        "run",
+        "--quiet",
+        "-o",
+        str(path),
+        "--",
+        *target("steady", "100000", "4"),
+    ]
     process = subprocess.Popen(
         argv,
         stdout=subprocess.PIPE,

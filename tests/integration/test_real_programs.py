@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from counter import check_counter, counted
@@ -98,7 +99,7 @@ class Program:
     status: int = 0
     stdin: bytes = b""
     env: dict[str, str] | None = None
-    prepare: Callable[[Path], None] | None = None
+    prepare: Callable[[Path], object] | None = None
     least: int = 1000  # allocations, or it was not the program we meant
 
 
@@ -111,7 +112,7 @@ PROGRAMS = {
     ),
     "gcc": Program(
         ["gcc", "-O2", "-c", "x.c", "-o", "x.o"],
-        prepare=lambda where: (where / "x.c").write_text(C_SOURCE) and None,
+        prepare=lambda where: (where / "x.c").write_text(C_SOURCE),
     ),
     "git": Program(
         ["git", "--no-pager", "-C", "repo", "log", "-p", "--stat", "--graph"],
@@ -132,7 +133,7 @@ def test_program(record: Record, tmp_path: Path, name: str) -> None:
         pytest.skip(f"no {program.argv[0]} here")
     if program.prepare is not None:
         program.prepare(tmp_path)
-    how = {"stdin": program.stdin, "env": program.env, "cwd": tmp_path}
+    how: dict[str, Any] = {"stdin": program.stdin, "env": program.env, "cwd": tmp_path}
     bare = execute(program.argv, **how).expect(program.status)
     run = record(program.argv, **how).expect(program.status)
     assert run.raw_stdout == bare.raw_stdout
