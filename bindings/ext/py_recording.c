@@ -71,6 +71,7 @@ PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwa
     pthread_mutexattr_t checking;
     struct neap_error *error;
     struct neap_py_recording *self;
+    PyThreadState *thread;
     PyObject *path = NULL;
     const char *bytes;
 
@@ -78,9 +79,10 @@ PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwa
                                      PyUnicode_FSConverter, &path))
         return NULL;
     bytes = PyBytes_AsString(path);
-    Py_BEGIN_ALLOW_THREADS error = neap_recording_open(bytes, &recording);
-    Py_END_ALLOW_THREADS self =
-        error ? NULL : PyObject_New(struct neap_py_recording, state->recording);
+    thread = PyEval_SaveThread();
+    error = neap_recording_open(bytes, &recording);
+    PyEval_RestoreThread(thread);
+    self = error ? NULL : PyObject_New(struct neap_py_recording, state->recording);
     if (!self) {
         Py_DECREF(path);
         neap_recording_close(recording);

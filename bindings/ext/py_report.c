@@ -118,15 +118,17 @@ static PyObject *get_images(PyObject *self, void *closure)
 
 static PyObject *collapsed(PyObject *self, PyObject *unused)
 {
-    struct neap_error *error;
-    char *text = NULL;
+    const struct neap_report *report = report_of(self);
+    PyThreadState *thread = PyEval_SaveThread();
     size_t length = 0;
+    char *text = NULL;
+    struct neap_error *error = neap_report_collapsed(report, &text, &length);
     PyObject *result;
 
     (void)unused;
-    Py_BEGIN_ALLOW_THREADS error =
-        neap_report_collapsed(report_of(self), &text, &length);
-    Py_END_ALLOW_THREADS if (error) return neap_py_raise(neap_py_state_of(self), error);
+    PyEval_RestoreThread(thread);
+    if (error)
+        return neap_py_raise(neap_py_state_of(self), error);
     result = neap_py_text_length(text, length);
     free(text);
     return result;

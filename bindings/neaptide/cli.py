@@ -136,6 +136,8 @@ def guarded(words: list[str]) -> int:
         return INTERRUPTED_STATUS
     except UsageError as error:
         return complain(error)
+    except UnicodeError:
+        return complain("a word on the command line is no UTF-8 text: correct it")
     except MemoryError:
         return complain("out of memory: ask for fewer rows with --limit")
     except OSError as error:

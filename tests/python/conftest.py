@@ -32,6 +32,7 @@ def neap() -> Callable[..., Answer]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=60,
             check=False,
         )

@@ -108,3 +108,13 @@ def test_any_locale(neap: Run, sample: Path) -> None:
         answer = neap("leaks", sample, LC_ALL=locale)
         assert answer.returncode == 0
         assert "Never freed: 407 B" in answer.stdout
+
+
+def test_words_that_are_no_text(fails: Callable[..., str], sample: Path) -> None:
+    word = os.fsdecode(b"\xff")
+    assert "no UTF-8 text" in fails("sql", sample, f"SELECT '{word}'")
+    assert "no UTF-8 text" in fails("report", sample, "--metric", word)
+    assert "there is no such file" in fails("report", sample.parent / word)
+    odd = sample.rename(sample.parent / f"{word}.neap")
+    answer = subprocess.run([NEAP, "leaks", odd], capture_output=True, check=True)
+    assert b"\\udcff.neap: ./app" in answer.stdout
