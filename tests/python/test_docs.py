@@ -58,6 +58,33 @@ def test_examples(sample: Path, neap: Neap, statement: str) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+def keys(value: object, path: str = "") -> set[str]:
+    """The ways to all leaves of a JSON value, as the reference writes them."""
+    if isinstance(value, dict):
+        inner = [keys(v, f"{path}.{k}" if path else k) for k, v in value.items()]
+    elif isinstance(value, list) and path != "recording.command":
+        inner = [keys(v, f"{path}[]") for v in value]
+    else:
+        return {path}
+    return set().union(*inner)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("neap report, neap leaks", ["leaks", "FILE"]),
+        ("neap sql", ["sql", "FILE", "SELECT pid, exe, NULL FROM process"]),
+        ("neap doctor", ["doctor"]),
+    ],
+)
+def test_keys(sample: Path, neap: Neap, section: str, words: list[str]) -> None:
+    text = (ROOT / "docs/reference/json.md").read_text()
+    part = text.split(f"## {section}\n")[1].split("\n## ")[0]
+    answer = neap(*[sample if w == "FILE" else w for w in words], "--json")
+    described = set(re.findall(r"^\| `([\w.\[\]]+)` \|", part, re.MULTILINE))
+    assert keys(json.loads(answer.stdout)) == described
+
+
 def test_words_of_loss() -> None:
     """The words that the reference explains are those of the code."""
     table = SQL[SQL.index("| word of `what` | counts |") :]
