@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Links: tests/unit/producer.c */
+/*
+ * Links: tests/unit/producer.c tests/unit/fail_alloc.c
+ * Links: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
+ * Links: -Wl,--wrap=strdup,--wrap=strndup,--wrap=mmap
+ */
 /*
  * Handshake and session: real sockets and processes, with an ingest that only takes
  * notes. Peers are played by this process and by children of it.
@@ -25,6 +29,7 @@
 #include <unistd.h>
 
 #include "daemon/listen.h"
+#include "tests/unit/fail_alloc.h"
 #include "tests/unit/producer.h"
 
 /* ---- an ingest that takes notes ---- */
@@ -430,6 +435,43 @@ static void test_peer_gave_up(void **state)
     assert_int_equal(neap_listener_pending(fixture->listener), 0);
 }
 
+/* Whichever allocation fails: the peer is told or let go, and counted; once. */
+static void test_no_memory(void **state)
+{
+    struct fixture *fixture = *state;
+    struct neap_hello hello = good_hello();
+    unsigned failures = 0;
+
+    for (;;) {
+        struct neap_welcome welcome;
+        int fds[2];
+        int fd = connect_peer(fixture);
+        bool failed, answered;
+
+        assert_int_equal(send(fd, &hello, sizeof(hello), 0), sizeof(hello));
+        fail_alloc_at(failures + 1);
+        turn(fixture);
+        failed = fail_alloc_happened();
+        fail_alloc_at(0);
+        answered = receive_welcome(fd, &welcome, fds);
+        close(fd);
+        turn(fixture);
+        assert_int_equal(neap_listener_pending(fixture->listener), 0);
+        if (!failed) {
+            assert_true(answered && welcome.status == NEAP_WELCOME_OK);
+            close(fds[0]);
+            close(fds[1]);
+            break;
+        }
+        failures++;
+        assert_true(!answered || welcome.status == NEAP_WELCOME_REFUSED);
+        assert_int_equal(notes.lost_processes, failures);
+        assert_int_equal(neap_session_alive(fixture->session), 0);
+    }
+    assert_in_range(failures, 5, 50);
+    assert_int_equal(notes.started, 1);
+}
+
 /* ---- processes that end ---- */
 
 /* A child that is welcome, writes one event and ends as told. */
@@ -525,6 +567,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_follow, setup_no_follow, teardown),
         T(test_silent_peer),
         T(test_peer_gave_up),
+        T(test_no_memory),
         T(test_children),
         T(test_command_end),
     };
