@@ -20,9 +20,13 @@ enum neap_control_result neap_control_receive(int fd, bool wait,
 {
     ssize_t got;
 
+    /*
+     * A peer that ended with a message of ours unread gives ECONNRESET, once and
+     * before its own last words, which are still there.
+     */
     do
         got = recv(fd, ret, sizeof(*ret), wait ? 0 : MSG_DONTWAIT);
-    while (got < 0 && errno == EINTR);
+    while (got < 0 && (errno == EINTR || errno == ECONNRESET));
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return NEAP_CONTROL_NOTHING;
     if (got != (ssize_t)sizeof(*ret))
