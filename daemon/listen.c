@@ -131,7 +131,10 @@ static bool peer_hello(struct peer *peer)
     return welcome.status == NEAP_WELCOME_OK;
 }
 
-/* After WELCOME: an end of file is thanks, a reset means that it was not read. */
+/*
+ * After WELCOME: an end of file is thanks, a reset means that it was not read, a
+ * packet that it was of no use.
+ */
 static bool peer_bye(struct peer *peer)
 {
     char byte;
@@ -139,7 +142,7 @@ static bool peer_bye(struct peer *peer)
 
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
-    if (got < 0 && errno == ECONNRESET)
+    if (got > 0 || (got < 0 && errno == ECONNRESET))
         neap_session_lost_process(peer->listener->session);
     return false;
 }

@@ -86,10 +86,14 @@ static bool receive(int fd, struct neap_welcome *ret, int ret_fds[2])
     if (!wait_for(fd, POLLIN))
         return false;
     length = NEAP_SYS3(SYS_recvmsg, fd, &message, MSG_CMSG_CLOEXEC);
-    if (control.header.cmsg_type == SCM_RIGHTS &&
+    /* A program at its limit of descriptors may get only the first: to be closed. */
+    if (message.msg_controllen >= CMSG_LEN(sizeof(int)) &&
+        control.header.cmsg_type == SCM_RIGHTS &&
         control.header.cmsg_level == SOL_SOCKET &&
-        control.header.cmsg_len == CMSG_LEN(2 * sizeof(int)))
-        memcpy(ret_fds, CMSG_DATA(&control.header), 2 * sizeof(int));
+        control.header.cmsg_len >= CMSG_LEN(sizeof(int)) &&
+        control.header.cmsg_len <= CMSG_LEN(2 * sizeof(int)))
+        memcpy(ret_fds, CMSG_DATA(&control.header),
+               control.header.cmsg_len - CMSG_LEN(0));
     return length == sizeof(*ret) && ret->magic == NEAP_HELLO_MAGIC &&
            ret->version == NEAP_WIRE_VERSION && ret->status == NEAP_WELCOME_OK &&
            ret->slot < NEAP_CTL_SLOTS_MAX && ret_fds[0] >= 0 && ret_fds[1] >= 0;
@@ -157,6 +161,8 @@ bool neap_link_connect(const char *socket_path, const struct neap_hello *hello,
     welcomed = NEAP_SYS(SYS_sendto, fd, hello, sizeof(*hello), MSG_NOSIGNAL, NULL, 0) ==
                    sizeof(*hello) &&
                receive(fd, &welcome, fds) && map_all(&welcome, fds, process);
+    if (!welcomed) /* so that it is counted: see hello.h */
+        NEAP_SYS(SYS_sendto, fd, "", 1, MSG_NOSIGNAL, NULL, 0);
     close_fd(fds[0]);
     close_fd(fds[1]);
     close_fd(fd);

@@ -8,6 +8,8 @@
  *              stays in its descriptor table. neapd learns of its end from a pidfd.
  *
  * neapd believes the kernel (SO_PEERCRED) about pid and uid, not the message.
+ * A target that cannot use its WELCOME (no descriptors or address space left) sends
+ * one byte more before it closes, and counts as lost.
  * The target checks sizes and seals before it maps. Both have a second at most;
  * a target that is not welcome goes on unrecorded.
  */
