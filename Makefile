@@ -297,6 +297,10 @@ $(B)/targets/%: tests/targets/%.cc $$(call asked_lib,tests/targets/$$*.cc)
 	$(Q)$(CXX) -std=gnu++17 $(TARGET) -MF $@.d -MT $@ $< -o $@ $(call asked_flags,$<) \
 	    $(call asked_lib,$<) -Wl,-rpath,'$$ORIGIN' -ldl -lm
 
+$(B)/bench-ingest: $(B)/obj/hosted/tests/bench/ingest.o $(B)/libhosted.a
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
+
 # Fuzzers hold the pure parts only: wire, base and the parsers of the daemon.
 fuzz_parts := $(wire_src) $(wildcard schema/base/*.c) $(filter-out daemon/main.c,$(daemon_src))
 $(B)/fuzz/obj/%.o: %.c
