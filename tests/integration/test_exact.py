@@ -42,6 +42,10 @@ def test_cxx_entry_points(record: Record) -> None:
     run = record(target("entry_points_cxx", "forms")).expect(0)
     check_sites(run, run.rec.expect_whole(), at_least=7)
     assert run.rec.process()["foreign_free_count"] == 0
+    answer = neap_json("report", run.path, "--metric", "live", "--limit", "100")
+    callers = {row["value"]: row["frames"][0]["function"] for row in answer["rows"]}
+    assert callers[2003] == "cx_plain", "new's caller is who people look for"
+    assert callers[2017] == "cx_array"
 
 
 def test_no_record_of_failures(record: Record) -> None:

@@ -116,11 +116,16 @@ static void handler()
         std::set_new_handler(nullptr);
 }
 
+SITE void handler_block()
+{
+    free(keep(malloc(2111)));
+}
+
 /* A handler may throw; what it allocates before is the program's like any other. */
 static void throwing_handler()
 {
     handler_calls++;
-    free(keep(malloc(2111)));
+    handler_block();
     throw std::bad_alloc();
 }
 
@@ -138,7 +143,8 @@ SITE void cx_throwing_handler()
     std::set_new_handler(nullptr);
     need(caught, "a huge new did not throw");
     say("throwing handler ran %d\n", handler_calls);
-    site("throwing_handler", handler_calls, -1, handler_calls, -1);
+    site("handler_block", handler_calls, 2111L * handler_calls, handler_calls,
+         2111L * handler_calls);
 }
 
 SITE void cx_handler()
