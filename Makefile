@@ -160,7 +160,7 @@ quick := tests/house tests/python $(wildcard $(patsubst %,tests/integration/test
     exact peak ends))
 
 test: all units targets venv ## the quick tests
-	@$(PYTEST) -m 'not slow' $(quick)
+	@$(PYTEST) -q -n auto -m 'not slow' $(quick)
 
 check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
 	@$(MAKE) --no-print-directory SANITIZE=address,undefined all units
