@@ -23,7 +23,7 @@ from typing import Any, Self
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("NEAP_BUILD", ROOT / "build"))
+BUILD = Path(os.environ.get("NEAP_BUILD", ROOT / "build")).resolve()
 TARGETS = ROOT / "build" / "targets"
 NEAPD = BUILD / "bin" / "neapd"
 NEAP = BUILD / "bin" / "neap"
