@@ -237,12 +237,19 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
                                       uint64_t *ret)
 {
     struct neap_ev_stack *stack = room;
-    uint32_t generation =
-        atomic_load_explicit(&neap_process->generation, memory_order_acquire);
+    uint32_t generation, tries = 0;
     struct neap_walk walk;
     int same;
 
-    neap_unwind(tls, caller, generation, stack->pc, &walk);
+    /* Again if a library went meanwhile: objects met on the way then stand in another
+     * generation than the stack would. */
+    do {
+        generation =
+            atomic_load_explicit(&neap_process->generation, memory_order_acquire);
+        neap_unwind(tls, caller, generation, stack->pc, &walk);
+    } while (NEAP_UNLIKELY(generation != atomic_load_explicit(&neap_process->generation,
+                                                              memory_order_acquire)) &&
+             ++tries < 8);
     same = neap_oracle_verify(caller, stack->pc, &walk);
     if (NEAP_UNLIKELY(same != 0)) {
         struct neap_data_header *data = neap_process->data;

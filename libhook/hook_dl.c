@@ -28,6 +28,16 @@ static unsigned long long unloaded(void)
     return count;
 }
 
+static void forget(struct neap_tls *tls)
+{
+    if (!neap_process || atomic_load_explicit(&neap_process->phase,
+                                              memory_order_acquire) != NEAP_PHASE_ON)
+        return;
+    tls->busy = NEAP_INTERNAL;
+    neap_modules_unloaded();
+    tls->busy = NEAP_IDLE;
+}
+
 NEAP_EXPORT int dlclose(void *handle)
 {
     struct neap_tls *tls = &neap_tls;
@@ -39,15 +49,13 @@ NEAP_EXPORT int dlclose(void *handle)
     if (neap_real.off || tls->busy != NEAP_IDLE)
         return neap_real.dlclose(handle);
     before = unloaded();
+    /* Before as well: from the unmapping on, another thread's dlopen may put its
+     * library there, and must not meet what we know of this one. */
+    forget(tls);
     result = neap_real.dlclose(handle);
     saved = errno;
-    if (unloaded() != before && neap_process &&
-        atomic_load_explicit(&neap_process->phase, memory_order_acquire) ==
-            NEAP_PHASE_ON) {
-        tls->busy = NEAP_INTERNAL;
-        neap_modules_unloaded();
-        tls->busy = NEAP_IDLE;
-    }
+    if (unloaded() != before)
+        forget(tls);
     errno = saved;
     return result;
 }

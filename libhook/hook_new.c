@@ -2,18 +2,20 @@
 /*
  * C++ operator new and delete, in all forms, by their mangled names.
  *
- * They are hooked although libstdc++'s call malloc, because others do not (tcmalloc,
- * jemalloc and mimalloc serve new themselves, programs bring their own), and because
- * the caller of new is who people look for.
+ * The C++ library's and the allocators' definitions are malloc and free by another
+ * name, but not all of them call malloc (jemalloc's, tcmalloc's and mimalloc's do not),
+ * and libstdc++ asks malloc for a rounded size. Over those, new is malloc first,
+ * recorded with the size the program asked for; only if that has nothing is the next
+ * new called, to call the new handler and to throw as it would have done without us.
  *
- * The throwing forms must not throw while we are inside: an exception would pass us by
- * and leave the guard up. So the real nothrow form is called first; if it has nothing,
- * the real throwing form is called with the guard down, to throw or to call the
- * program's new handler as it would have done without us.
+ * Definitions of the program's own making may be anything. They are jumped to, so that
+ * nothing of ours stands in the way of an exception; if they call malloc, that is seen.
+ * Replacing the plain form changes what the others do, so it decides for all.
  *
- * A C program that loads a C++ plug-in has no next definition in its own search
- * order: then it is looked for once in the plug-in's libraries.
+ * A C program that loads a C++ plug-in has no next definition in its own search order:
+ * then it is looked for once in the plug-in's libraries.
  */
+#include <dlfcn.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,38 +36,46 @@ typedef void delete_sized_aligned(void *, size_t, size_t);
 typedef void delete_nothrow(void *, const void *);
 typedef void delete_aligned_nothrow(void *, size_t, const void *);
 
-/* Looked for and not there: an old C++ library has no aligned forms, say. */
-#define ABSENT ((void *)&neap_real)
+NEAP_EXPORT void *_Znwm(size_t size);
+NEAP_EXPORT void _ZdlPv(void *block);
 
-/* The next definition of `symbol`, kept in `*slot`. */
-static NEAP_COLD void *find(void *_Atomic *slot, const char *symbol, const void *caller)
+/* A next definition, looked for when it is first needed. */
+struct next {
+    void *found;   /* NULL: none (an old C++ library has no aligned forms, say) */
+    bool standard; /* malloc and free by another name */
+    bool ready;    /* stored last, with release */
+};
+
+/* Does everybody get the standard's plain form, past us? */
+static bool plain_is_standard(const char *symbol, const void *ours, const void *caller)
+{
+    const void *first = dlsym(RTLD_DEFAULT, symbol);
+    const void *next = neap_real_find(symbol, caller);
+
+    return first == ours && next && neap_real_is_standard(next);
+}
+
+static NEAP_COLD void find(struct next *next, const char *symbol, const void *caller)
 {
     struct neap_tls *tls = &neap_tls;
     uint8_t busy = tls->busy;
-    void *found;
 
     if (!neap_real.ready)
         neap_life_begin();
     tls->busy = NEAP_INTERNAL;
-    found = neap_real_find(symbol, caller);
+    next->found = neap_real_find(symbol, caller);
+    next->standard = next->found && neap_real_is_standard(next->found) &&
+                     plain_is_standard("_Znwm", (const void *)_Znwm, caller) &&
+                     plain_is_standard("_ZdlPv", (const void *)_ZdlPv, caller);
+    __atomic_store_n(&next->ready, true, __ATOMIC_RELEASE);
     tls->busy = busy;
-    __atomic_store_n(slot, found ? found : ABSENT, __ATOMIC_RELEASE);
-    return found ? found : ABSENT;
 }
 
-/* NULL: there is none. */
-#define NEXT(type, symbol)                                             \
-    ({                                                                 \
-        static void *_Atomic slot;                                     \
-        void *next_ = __atomic_load_n(&slot, __ATOMIC_ACQUIRE);        \
-                                                                       \
-        if (NEAP_UNLIKELY(next_ == NULL))                              \
-            next_ = find(&slot, #symbol, __builtin_return_address(0)); \
-        (type *)(NEAP_LIKELY(next_ != ABSENT) ? next_ : NULL);         \
-    })
-
-/* An object of type std::nothrow_t has no contents: any address will do. */
-static const char nothrow;
+#define NEXT(symbol)                                                    \
+    static struct next next;                                            \
+                                                                        \
+    if (NEAP_UNLIKELY(!__atomic_load_n(&next.ready, __ATOMIC_ACQUIRE))) \
+    find(&next, #symbol, __builtin_return_address(0))
 
 NEAP_ALWAYS_INLINE bool enter(struct neap_tls *tls)
 {
@@ -76,15 +86,21 @@ NEAP_ALWAYS_INLINE bool enter(struct neap_tls *tls)
     return neap_enter_slowly(tls);
 }
 
-static bool allocated(struct neap_tls *tls, const struct neap_context *caller,
-                      void *block, size_t size)
+/* malloc in the standard new's stead, recorded. NULL: not recorded, or none. */
+static void *allocate(const struct neap_context *caller, size_t align, size_t size)
 {
+    struct neap_tls *tls = &neap_tls;
+    void *block;
+
+    if (!enter(tls))
+        return NULL;
+    block = align ? neap_real.memalign(align, size) : neap_real.malloc(size);
     if (block) {
         tls->busy = NEAP_RECORDING;
         neap_emit_alloc(tls, NEAP_EV_ALLOC, caller, block, size);
     }
     tls->busy = NEAP_IDLE;
-    return block != NULL;
+    return block;
 }
 
 static bool deleting(struct neap_tls *tls, void *block)
@@ -97,80 +113,52 @@ static bool deleting(struct neap_tls *tls, void *block)
     return true;
 }
 
-/* parameters, their names, and what the next definition is called with */
-#define DEFINE_NEW(symbol, next_type, quiet_symbol, quiet_type, params, args, \
-                   quiet_args)                                                \
-    NEAP_EXPORT void *symbol params;                                          \
-    NEAP_EXPORT void *symbol params                                           \
-    {                                                                         \
-        struct neap_tls *tls = &neap_tls;                                     \
-        struct neap_context caller = NEAP_CALLER();                           \
-        next_type *next = NEXT(next_type, symbol);                            \
-        quiet_type *quiet = NEXT(quiet_type, quiet_symbol);                   \
-        void *block;                                                          \
-                                                                              \
-        if (!next)                                                            \
-            return malloc(size);                                              \
-        if (!quiet || !enter(tls))                                            \
-            return next args;                                                 \
-        block = quiet quiet_args;                                             \
-        return allocated(tls, &caller, block, size) ? block : next args;      \
+#define DEFINE_NEW(symbol, type, align, params, args)                \
+    NEAP_EXPORT void *symbol params;                                 \
+    NEAP_EXPORT void *symbol params                                  \
+    {                                                                \
+        NEXT(symbol);                                                \
+        if (NEAP_LIKELY(next.standard)) {                            \
+            struct neap_context caller = NEAP_CALLER();              \
+            void *block = allocate(&caller, align, size);            \
+                                                                     \
+            if (block)                                               \
+                return block;                                        \
+        }                                                            \
+        return next.found ? ((type *)next.found)args : malloc(size); \
     }
 
-#define DEFINE_NEW_NOTHROW(symbol, next_type, params, args) \
-    NEAP_EXPORT void *symbol params;                        \
-    NEAP_EXPORT void *symbol params                         \
+#define DEFINE_DELETE(symbol, type, params, args)           \
+    NEAP_EXPORT void symbol params;                         \
+    NEAP_EXPORT void symbol params                          \
     {                                                       \
         struct neap_tls *tls = &neap_tls;                   \
-        struct neap_context caller = NEAP_CALLER();         \
-        next_type *next = NEXT(next_type, symbol);          \
-        void *block;                                        \
                                                             \
-        if (!next)                                          \
-            return malloc(size);                            \
-        if (!enter(tls))                                    \
-            return next args;                               \
-        block = next args;                                  \
-        allocated(tls, &caller, block, size);               \
-        return block;                                       \
+        NEXT(symbol);                                       \
+        if (NEAP_UNLIKELY(!next.found)) {                   \
+            free(block);                                    \
+        } else if (next.standard && deleting(tls, block)) { \
+            ((type *)next.found) args;                      \
+            tls->busy = NEAP_IDLE;                          \
+        } else {                                            \
+            ((type *)next.found) args;                      \
+        }                                                   \
     }
 
-#define DEFINE_DELETE(symbol, next_type, params, args) \
-    NEAP_EXPORT void symbol params;                    \
-    NEAP_EXPORT void symbol params                     \
-    {                                                  \
-        struct neap_tls *tls = &neap_tls;              \
-        next_type *next = NEXT(next_type, symbol);     \
-        bool recorded;                                 \
-                                                       \
-        if (!next) {                                   \
-            free(block);                               \
-            return;                                    \
-        }                                              \
-        recorded = deleting(tls, block);               \
-        next args;                                     \
-        if (recorded)                                  \
-            tls->busy = NEAP_IDLE;                     \
-    }
-
-DEFINE_NEW(_Znwm, new_plain, _ZnwmRKSt9nothrow_t, new_nothrow, (size_t size), (size),
-           (size, &nothrow))
-DEFINE_NEW(_Znam, new_plain, _ZnamRKSt9nothrow_t, new_nothrow, (size_t size), (size),
-           (size, &nothrow))
-DEFINE_NEW(_ZnwmSt11align_val_t, new_aligned, _ZnwmSt11align_val_tRKSt9nothrow_t,
-           new_aligned_nothrow, (size_t size, size_t align), (size, align),
-           (size, align, &nothrow))
-DEFINE_NEW(_ZnamSt11align_val_t, new_aligned, _ZnamSt11align_val_tRKSt9nothrow_t,
-           new_aligned_nothrow, (size_t size, size_t align), (size, align),
-           (size, align, &nothrow))
-DEFINE_NEW_NOTHROW(_ZnwmRKSt9nothrow_t, new_nothrow, (size_t size, const void *tag),
-                   (size, tag))
-DEFINE_NEW_NOTHROW(_ZnamRKSt9nothrow_t, new_nothrow, (size_t size, const void *tag),
-                   (size, tag))
-DEFINE_NEW_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, new_aligned_nothrow,
-                   (size_t size, size_t align, const void *tag), (size, align, tag))
-DEFINE_NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, new_aligned_nothrow,
-                   (size_t size, size_t align, const void *tag), (size, align, tag))
+DEFINE_NEW(_Znwm, new_plain, 0, (size_t size), (size))
+DEFINE_NEW(_Znam, new_plain, 0, (size_t size), (size))
+DEFINE_NEW(_ZnwmRKSt9nothrow_t, new_nothrow, 0, (size_t size, const void *tag),
+           (size, tag))
+DEFINE_NEW(_ZnamRKSt9nothrow_t, new_nothrow, 0, (size_t size, const void *tag),
+           (size, tag))
+DEFINE_NEW(_ZnwmSt11align_val_t, new_aligned, align, (size_t size, size_t align),
+           (size, align))
+DEFINE_NEW(_ZnamSt11align_val_t, new_aligned, align, (size_t size, size_t align),
+           (size, align))
+DEFINE_NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, new_aligned_nothrow, align,
+           (size_t size, size_t align, const void *tag), (size, align, tag))
+DEFINE_NEW(_ZnamSt11align_val_tRKSt9nothrow_t, new_aligned_nothrow, align,
+           (size_t size, size_t align, const void *tag), (size, align, tag))
 DEFINE_DELETE(_ZdlPv, delete_plain, (void *block), (block))
 DEFINE_DELETE(_ZdaPv, delete_plain, (void *block), (block))
 DEFINE_DELETE(_ZdlPvm, delete_sized, (void *block, size_t size), (block, size))

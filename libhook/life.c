@@ -26,6 +26,7 @@
 #include "libhook/modules.h"
 #include "libhook/real.h"
 #include "libhook/selfmem.h"
+#include "libhook/stack.h"
 #include "libhook/stackset.h"
 #include "libhook/sys.h"
 #include "libhook/unwind.h"
@@ -141,6 +142,7 @@ static void begin_internal(void)
         neap_real.off = true;
         return;
     }
+    neap_stack_init();
     name_allocator();
     has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
 }
@@ -186,7 +188,7 @@ void neap_life_settle(struct neap_tls *tls)
 {
     tls->settled = true;
     if (!tls->stack_hi)
-        neap_unwind_thread(tls, tls->tid == neap_process->pid);
+        neap_stack_thread(tls, tls->tid == neap_process->pid);
     if (has_thread_key && !tls->keyed)
         tls->keyed = pthread_setspecific(thread_key, tls) == 0;
 }

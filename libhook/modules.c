@@ -68,8 +68,9 @@ static uint32_t generation_now(void)
     return atomic_load_explicit(&neap_process->generation, memory_order_acquire);
 }
 
-/* Is the object in the list already? Overlap with another one of this generation means
- * that something was unloaded behind dlclose's back (libc drops its own plug-ins). */
+/* Is the object in the list already? Caller holds the lock. Overlap with another one of
+ * this generation means that something was unloaded behind dlclose's back (libc drops
+ * its own plug-ins). */
 enum known {
     UNKNOWN,
     KNOWN,
@@ -97,16 +98,19 @@ static enum known look_up(const struct neap_object *object, uint32_t generation)
 static NEAP_COLD void note(const struct neap_object *object)
 {
     uint32_t generation, count;
-    enum known known = look_up(object, generation_now());
+    enum known known;
 
-    if (known == KNOWN)
-        return;
-    if (known == OVERLAPS)
-        neap_modules_unloaded();
     lock();
+    known = look_up(object, generation_now());
+    if (known == OVERLAPS) {
+        unlock();
+        neap_modules_unloaded();
+        lock();
+        known = look_up(object, generation_now());
+    }
     generation = generation_now();
     count = atomic_load_explicit(&list->count, memory_order_relaxed);
-    if (look_up(object, generation) != KNOWN && count < MODULES_MAX) {
+    if (known != KNOWN && count < MODULES_MAX) {
         struct module *m = &list->module[count];
 
         m->start = object->start;
@@ -162,12 +166,23 @@ const char *neap_modules_path(const void *pc)
 
 void neap_modules_unloaded(void)
 {
+    uint32_t count, kept = 0;
+
     lock();
     atomic_fetch_add_explicit(&neap_process->generation, 1, memory_order_release);
-    atomic_store_explicit(&list->count, 0, memory_order_release);
+    count = atomic_load_explicit(&list->count, memory_order_relaxed);
+    /* What another thread has found and not announced yet, it still will. */
+    for (uint32_t i = 0; i < count; i++) {
+        if (list->module[i].finder != 0)
+            list->module[kept++] = list->module[i];
+    }
+    atomic_store_explicit(&list->count, kept, memory_order_release);
     unlock();
     neap_unwind_forget();
     neap_stackset_forget();
+    /* A walk that met old rules until a moment ago has not looked at its objects: it
+     * sees that this changed, and walks again. */
+    atomic_fetch_add_explicit(&neap_process->generation, 1, memory_order_release);
 }
 
 /* ---- what an object is ---- */
@@ -300,18 +315,34 @@ static void announce(struct neap_tls *tls, const struct module *m)
     NEAP_SYS2(SYS_munmap, path, 2 * NEAP_PAGE);
 }
 
-void neap_modules_announce(struct neap_tls *tls)
+/* One object that this thread found, taken out of its charge. */
+static bool take_found(uint32_t tid, struct module *ret)
 {
-    uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    uint32_t count;
+    bool taken = false;
 
-    tls->found = false;
-    /* Only its finder reads an object: it is on the finder's stack, so it stays. */
-    for (uint32_t i = 0; i < count; i++) {
-        struct module *m = &list->module[i];
-
-        if (m->finder == tls->tid) {
-            m->finder = 0;
-            announce(tls, m);
+    lock();
+    count = atomic_load_explicit(&list->count, memory_order_relaxed);
+    for (uint32_t i = 0; i < count && !taken; i++) {
+        if (list->module[i].finder == tid) {
+            list->module[i].finder = 0;
+            *ret = list->module[i];
+            taken = true;
         }
     }
+    unlock();
+    return taken;
+}
+
+void neap_modules_announce(struct neap_tls *tls)
+{
+    struct module module;
+
+    tls->found = false;
+    /*
+     * Only its finder reads an object: it is on the finder's stack, so it stays. The
+     * list does not: another thread's dlclose may move it while we announce.
+     */
+    while (take_found(tls->tid, &module))
+        announce(tls, &module);
 }

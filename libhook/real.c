@@ -88,6 +88,22 @@ void *neap_real_find(const char *symbol, const void *caller)
     return found ? found : find_near(symbol, caller);
 }
 
+bool neap_real_is_standard(const void *function)
+{
+    Dl_info ours, theirs;
+    void *allocator;
+    const char *file;
+
+    memcpy(&allocator, &neap_real.malloc, sizeof(allocator));
+    if (!dladdr(function, &ours) || !ours.dli_fname)
+        return false;
+    if (dladdr(allocator, &theirs) && ours.dli_fbase == theirs.dli_fbase)
+        return true;
+    file = strrchr(ours.dli_fname, '/');
+    file = file ? file + 1 : ours.dli_fname;
+    return strncmp(file, "libstdc++.so", 12) == 0 || strncmp(file, "libc++", 6) == 0;
+}
+
 const char *neap_real_allocator(void)
 {
     Dl_info info;

@@ -70,6 +70,10 @@ void neap_real_resolve(void);
  * such thing. Caller holds NEAP_INTERNAL. */
 void *neap_real_find(const char *symbol, const void *caller);
 
+/* Is this operator new or delete malloc and free by another name: the C++ library's or
+ * the allocator's, and not one of the program's making? Caller holds NEAP_INTERNAL. */
+bool neap_real_is_standard(const void *function);
+
 /* The file name of the module that serves malloc: "libc.so.6", "libjemalloc.so.2". */
 const char *neap_real_allocator(void);
 

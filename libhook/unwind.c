@@ -11,27 +11,21 @@
  * The mixing of the 48-bit pc is a bijection and its 13 high bits choose the bucket
  * of eight words, a cache line, so a word names its pc exactly. Words are only ever
  * written whole; a lost race costs another look into .eh_frame.
- *
- * Reads of the stack. On the thread's own stack everything from sp to its base is
- * mapped, so a slot within is read at once; one outside ends the walk. Elsewhere
- * (alternate signal stacks, coroutines) each new page is probed by a system call
- * that fails instead of faulting.
  */
 #include "libhook/unwind.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "libhook/cfi.h"
 #include "libhook/life.h"
 #include "libhook/modules.h"
 #include "libhook/oracle.h"
 #include "libhook/selfmem.h"
+#include "libhook/stack.h"
 #include "libhook/sys.h"
 
 #define BUCKET_BITS 13
@@ -165,39 +159,6 @@ void neap_unwind_forget(void)
     neap_selfmem_clear(rules, RULE_BYTES);
 }
 
-/* ---- reading the stack ---- */
-
-struct reader {
-    uint64_t lo, hi; /* the thread's own stack from sp up; empty when off it */
-    uint64_t page;   /* last page found readable */
-};
-
-static bool probe(struct reader *reader, uint64_t address)
-{
-    uint64_t page = address & ~(uint64_t)(NEAP_PAGE - 1), word;
-    struct iovec to = {&word, 8};
-    struct iovec from = {(void *)(uintptr_t)address, 8};
-
-    if (address % 8 != 0)
-        return false;
-    if (page == reader->page)
-        return true;
-    if (NEAP_SYS(SYS_process_vm_readv, neap_process->pid, &to, 1, &from, 1, 0) != 8)
-        return false;
-    reader->page = page;
-    return true;
-}
-
-static bool peek(void *context, uint64_t address, uint64_t *ret)
-{
-    struct reader *reader = context;
-
-    if (address - reader->lo >= reader->hi - reader->lo && !probe(reader, address))
-        return false;
-    *ret = *(const uint64_t *)(uintptr_t)address;
-    return true;
-}
-
 /* ---- walking ---- */
 
 /* 64 bits of identity, in the order of the walk; about 6 cycles a frame, hidden behind
@@ -217,7 +178,7 @@ struct state {
  * register: signal frames, PLT stubs, realigned stacks. A signal frame's pc is that of
  * the interrupted instruction; 1 is added so that, like everywhere, pc - 1 is in it.
  */
-static NEAP_COLD bool step_complex(struct reader *reader, struct state *s,
+static NEAP_COLD bool step_complex(struct neap_stack_reader *reader, struct state *s,
                                    bool *ret_end)
 {
     struct neap_cfi_regs regs = {.known = 1u << NEAP_REG_RSP | 1u << NEAP_REG_RBP |
@@ -234,7 +195,7 @@ static NEAP_COLD bool step_complex(struct reader *reader, struct state *s,
     regs.value[NEAP_REG_RSP] = s->sp;
     regs.value[NEAP_REG_RBP] = s->bp;
     regs.value[NEAP_REG_RA] = s->pc;
-    if (!neap_cfi_apply(&module, &row, peek, reader, &regs, ret_end) ||
+    if (!neap_cfi_apply(&module, &row, neap_stack_peek, reader, &regs, ret_end) ||
         (!*ret_end && !(regs.known >> NEAP_REG_RBP & 1)))
         return false;
     s->pc = regs.value[NEAP_REG_RA] + (signal ? 1 : 0);
@@ -249,7 +210,7 @@ enum step {
     STEP_LOST
 };
 
-NEAP_ALWAYS_INLINE enum step step(struct reader *reader, struct state *s,
+NEAP_ALWAYS_INLINE enum step step(struct neap_stack_reader *reader, struct state *s,
                                   bool own_stack)
 {
     uint64_t word = rule_get(s->pc - 1);
@@ -277,8 +238,8 @@ NEAP_ALWAYS_INLINE enum step step(struct reader *reader, struct state *s,
                 return STEP_LOST;
             s->bp = *(const uint64_t *)(uintptr_t)slot;
         }
-    } else if (!peek(reader, cfa - 8, &s->pc) ||
-               (saved && !peek(reader, cfa - saved * 8, &s->bp))) {
+    } else if (!neap_stack_peek(reader, cfa - 8, &s->pc) ||
+               (saved && !neap_stack_peek(reader, cfa - saved * 8, &s->bp))) {
         return STEP_LOST;
     }
     s->sp = cfa;
@@ -286,7 +247,7 @@ NEAP_ALWAYS_INLINE enum step step(struct reader *reader, struct state *s,
 }
 
 /* Returns the last step's outcome. STEP_ON: there are more frames than room. */
-NEAP_ALWAYS_INLINE enum step walk(struct reader *reader, struct state *s,
+NEAP_ALWAYS_INLINE enum step walk(struct neap_stack_reader *reader, struct state *s,
                                   bool own_stack, uint64_t *pcs, unsigned *depth,
                                   uint64_t *hash)
 {
@@ -313,8 +274,8 @@ NEAP_ALWAYS_INLINE enum step walk(struct reader *reader, struct state *s,
  * 400 ns a frame; 1 in some 10^5 traces.
  */
 static NEAP_COLD NEAP_NOINLINE enum step
-walk_registers(const struct neap_context *context, struct reader *reader, uint64_t *pcs,
-               unsigned *depth)
+walk_registers(const struct neap_context *context, struct neap_stack_reader *reader,
+               uint64_t *pcs, unsigned *depth)
 {
     struct neap_cfi_regs regs = {.known = 0};
     bool inside = false, end = false;
@@ -357,7 +318,7 @@ walk_registers(const struct neap_context *context, struct reader *reader, uint64
             end = neap_modules_is_loader(pc - 1) || made_by_hand(pc);
             break;
         }
-        if (!neap_cfi_apply(&module, &row, peek, reader, &regs, &end) || end)
+        if (!neap_cfi_apply(&module, &row, neap_stack_peek, reader, &regs, &end) || end)
             break;
         regs.value[NEAP_REG_RA] += signal ? 1 : 0;
         if (regs.value[NEAP_REG_RA] < NEAP_PAGE) {
@@ -374,9 +335,9 @@ walk_registers(const struct neap_context *context, struct reader *reader, uint64
 static void walk_cfi(struct neap_tls *tls, const struct neap_context *context,
                      uint64_t seed, uint64_t *pcs, struct neap_walk *ret)
 {
-    bool own_stack = context->sp - tls->stack_lo < tls->stack_hi - tls->stack_lo;
-    struct reader reader = {.lo = context->sp,
-                            .hi = own_stack ? tls->stack_hi : context->sp};
+    bool own_stack = neap_stack_owns(tls, context->sp);
+    struct neap_stack_reader reader = {.lo = context->sp,
+                                       .hi = own_stack ? tls->stack_hi : context->sp};
     struct state state = {context->pc, context->sp, context->bp};
     uint64_t hash = seed;
     unsigned depth = 0;
@@ -474,31 +435,4 @@ void neap_unwind_load(void)
 enum neap_unwinder neap_unwind_engine(void)
 {
     return engine;
-}
-
-void neap_unwind_thread(struct neap_tls *tls, bool main_thread)
-{
-    pthread_attr_t attr;
-    void *base;
-    size_t size;
-
-    if (main_thread) {
-        /* pthread_getattr_np would parse /proc/self/maps. The kernel keeps at least
-         * 128 MiB below the main stack free of other mappings (mmap_base), so what
-         * lies between sp and its origin is all stack. */
-        void *const *origin = dlsym(RTLD_DEFAULT, "__libc_stack_end");
-
-        if (origin && *origin) {
-            tls->stack_hi = (uint64_t)(uintptr_t)*origin;
-            tls->stack_lo = tls->stack_hi - (128u << 20);
-        }
-        return;
-    }
-    if (pthread_getattr_np(pthread_self(), &attr) != 0)
-        return;
-    if (pthread_attr_getstack(&attr, &base, &size) == 0) {
-        tls->stack_lo = (uint64_t)(uintptr_t)base;
-        tls->stack_hi = tls->stack_lo + size;
-    }
-    pthread_attr_destroy(&attr);
 }

@@ -37,9 +37,6 @@ bool neap_unwind_init(void);
 void neap_unwind_load(void);
 enum neap_unwinder neap_unwind_engine(void);
 
-/* The thread's own stack, once known, needs no probing. Caller holds NEAP_INTERNAL. */
-void neap_unwind_thread(struct neap_tls *tls, bool main_thread);
-
 /* Frames from `context` outwards into pcs[NEAP_STACK_DEPTH_MAX], innermost first. */
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
                  uint32_t generation, uint64_t *pcs, struct neap_walk *ret);
