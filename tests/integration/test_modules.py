@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from harness import TARGETS, Record, check_sites, execute, target
+from harness import TARGETS, Record, Recording, check_sites, execute, target
 
 # In the order they were recorded, which equal times would not tell.
 MAPS = """
@@ -16,12 +16,8 @@ MAPS = """
 """
 
 
-def test_address_used_again(record: Record) -> None:
-    """Two libraries take turns at one address: each block has the right one's name."""
-    run = record(target("dlreuse")).expect(0)
-    rec = run.rec.expect_whole()
-    check_sites(run, rec)
-    assert int(run.words("reused")[0][0]) > 0, "no address was used again"
+def check_libraries(rec: Recording) -> None:
+    """Every block of libreuse_a.so and libreuse_b.so is the right one's."""
     for letter in "ab":
         rows = rec.rows(
             "SELECT DISTINCT f.module FROM live l JOIN frame f "
@@ -29,6 +25,22 @@ def test_address_used_again(record: Record) -> None:
             500 + (letter == "b"),
         )
         assert [Path(r["module"]).name for r in rows] == [f"libreuse_{letter}.so"]
+
+
+def test_address_used_again(record: Record) -> None:
+    """Two libraries take turns at one address: each block has the right one's name."""
+    run = record(target("dlreuse")).expect(0)
+    check_sites(run, run.rec.expect_whole())
+    assert int(run.words("reused")[0][0]) > 0, "no address was used again"
+    check_libraries(run.rec)
+
+
+def test_libraries_churn(record: Record) -> None:
+    """The same from two threads, beside threads that throw exceptions."""
+    run = record(target("dlchurn")).expect(0)
+    check_sites(run, run.rec.expect_whole())
+    check_libraries(run.rec)
+    assert run.rec.process()["truncated_stacks"] == 0
 
 
 def test_modules_and_build_ids(record: Record) -> None:
