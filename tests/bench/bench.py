@@ -59,10 +59,26 @@ def median(samples: list[Sample], what: str) -> float:
 
 def compile_tools(work: Path) -> None:
     cc = os.environ.get("CC", "cc")
-    common = [cc, "-O2", "-g", "-fno-builtin", "-fno-optimize-sibling-calls", "-pthread"]
-    subprocess.run([*common, str(HERE / "loop.c"), "-o", str(work / "loop")], check=True)
+    common = [
+        cc,
+        "-O2",
+        "-g",
+        "-fno-builtin",
+        "-fno-optimize-sibling-calls",
+        "-pthread",
+    ]
     subprocess.run(
-        [*common, "-shared", "-fPIC", str(HERE / "libcpu.c"), "-o", str(work / "libcpu.so")],
+        [*common, str(HERE / "loop.c"), "-o", str(work / "loop")], check=True
+    )
+    subprocess.run(
+        [
+            *common,
+            "-shared",
+            "-fPIC",
+            str(HERE / "libcpu.c"),
+            "-o",
+            str(work / "libcpu.so"),
+        ],
         check=True,
     )
 
@@ -104,7 +120,10 @@ def programs(work: Path, quick: bool) -> list[Program]:
         Program("loop, depth 20", [loop, "20", str(pairs)], "loop", pairs),
         Program("call tree, depth 20", [loop, "tree", "20", str(pairs)], "loop", pairs),
         Program(
-            "loop, depth 20, 4 threads", [loop, "20", str(pairs // 4), "4"], "loop", pairs
+            "loop, depth 20, 4 threads",
+            [loop, "20", str(pairs // 4), "4"],
+            "loop",
+            pairs,
         ),
     ]
     if shutil.which("sqlite3"):
@@ -119,12 +138,16 @@ def programs(work: Path, quick: bool) -> list[Program]:
         ).stdout.strip()
         source = large_c_file(work)
         found.append(
-            Program("gcc -O2", [cc1, "-quiet", "-O2", str(source), "-o", "/dev/null"], "cc1")
+            Program(
+                "gcc -O2", [cc1, "-quiet", "-O2", str(source), "-o", "/dev/null"], "cc1"
+            )
         )
     python = sys.executable
     code = "import json; d = [{'k%d' % i: [i, str(i)] * 9} for i in range(20000)];"
     code += "[json.loads(json.dumps(d)) for _ in range(3)]"
-    found.append(Program("python3, json", [python, "-S", "-c", code], Path(python).name))
+    found.append(
+        Program("python3, json", [python, "-S", "-c", code], Path(python).name)
+    )
     return found
 
 
@@ -153,7 +176,9 @@ def run(command: list[str], work: Path, comm: str) -> tuple[float, float, int]:
 
 def timed(command: list[str]) -> float:
     start = time.monotonic()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
     return time.monotonic() - start
 
 
@@ -197,7 +222,13 @@ def ratio(ours: float, theirs: float) -> str:
 def table(results: list[Result]) -> str:
     has_heaptrack = all(result.heaptrack for result in results)
     head = ["program", "plain CPU s", "added in the target: neap", "heaptrack", "ratio"]
-    head += ["added in all: neap", "heaptrack", "ratio", "collector MiB: neap", "heaptrack"]
+    head += [
+        "added in all: neap",
+        "heaptrack",
+        "ratio",
+        "collector MiB: neap",
+        "heaptrack",
+    ]
     head += ["file KiB: neap", "heaptrack", "report s: neap", "heaptrack"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for result in results:
@@ -213,7 +244,9 @@ def table(results: list[Result]) -> str:
             row.append(cost("neap", what))
             if has_heaptrack:
                 row.append(cost("heaptrack", what))
-                row.append(ratio(added(result, "neap", what), added(result, "heaptrack", what)))
+                row.append(
+                    ratio(added(result, "neap", what), added(result, "heaptrack", what))
+                )
             else:
                 row += ["-", "-"]
         for what, unit, digits in (
@@ -290,14 +323,19 @@ def main() -> None:
         for round_number in range(options.rounds):
             for program, result in zip(todo, results, strict=True):
                 if sys.stderr.isatty():
-                    print(f"\r\033[Kround {round_number + 1}: {program.name}", end="",
-                          file=sys.stderr)
+                    print(
+                        f"\r\033[Kround {round_number + 1}: {program.name}",
+                        end="",
+                        file=sys.stderr,
+                    )
                 for tool, sample in tools.items():
                     getattr(result, tool).append(sample(program, work))
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+        options.json.write_text(
+            json.dumps([asdict(result) for result in results], indent=1)
+        )
     text = page(results, options.rounds)
     if options.markdown:
         options.markdown.write_text(text)
