@@ -43,10 +43,7 @@ struct neap_tls {
 
 extern __thread struct neap_tls neap_tls __attribute__((tls_model("initial-exec")));
 
-/*
- * May this call be recorded? If not, forward it (neap_real.ready tells whether there
- * is something to forward to yet). If so, tls->busy is NEAP_ALLOCATING from here on
- * and the caller sets it back to NEAP_IDLE.
+/* neap_enter's rare ways: the image's first call, a nested one, one that is not for us.
  */
 bool neap_enter_slowly(struct neap_tls *tls);
 

@@ -12,10 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libhook/emit.h"
-#include "libhook/guard.h"
+#include "libhook/enter.h"
 #include "libhook/life.h"
-#include "libhook/real.h"
 
 bool neap_enter_slowly(struct neap_tls *tls)
 {
@@ -27,38 +25,6 @@ bool neap_enter_slowly(struct neap_tls *tls)
         return false;
     tls->busy = NEAP_ALLOCATING;
     return true;
-}
-
-NEAP_ALWAYS_INLINE bool enter(struct neap_tls *tls)
-{
-    if (NEAP_LIKELY(tls->busy == NEAP_IDLE && neap_real.ready && !neap_real.off)) {
-        tls->busy = NEAP_ALLOCATING;
-        return true;
-    }
-    return neap_enter_slowly(tls);
-}
-
-NEAP_ALWAYS_INLINE void leave(struct neap_tls *tls)
-{
-    tls->busy = NEAP_IDLE;
-}
-
-NEAP_ALWAYS_INLINE void *allocated(struct neap_tls *tls, struct neap_context caller,
-                                   void *block, size_t size)
-{
-    if (NEAP_LIKELY(block != NULL)) {
-        tls->busy = NEAP_RECORDING;
-        neap_emit_alloc(tls, NEAP_EV_ALLOC, &caller, block, size);
-    }
-    leave(tls);
-    return block;
-}
-
-NEAP_ALWAYS_INLINE void freeing(struct neap_tls *tls, void *block)
-{
-    tls->busy = NEAP_RECORDING;
-    neap_emit_free(tls, NEAP_EV_FREE, block);
-    tls->busy = NEAP_ALLOCATING;
 }
 
 static void *out_of_memory(void)
@@ -85,23 +51,26 @@ static bool product(size_t count, size_t size, size_t *ret)
 NEAP_EXPORT void *malloc(size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
 
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.malloc(size) : boot(16, size);
-    return allocated(tls, NEAP_CALLER(), neap_real.malloc(size), size);
+    return neap_leave_allocated(tls, &caller, neap_real.malloc(size), size);
 }
 
 NEAP_EXPORT void *calloc(size_t count, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
     size_t total;
 
-    if (NEAP_UNLIKELY(!enter(tls))) {
+    if (NEAP_UNLIKELY(!neap_enter(tls))) {
         if (neap_real.ready)
             return neap_real.calloc(count, size);
         return product(count, size, &total) ? boot(16, total) : out_of_memory();
     }
-    return allocated(tls, NEAP_CALLER(), neap_real.calloc(count, size), count * size);
+    return neap_leave_allocated(tls, &caller, neap_real.calloc(count, size),
+                                count * size);
 }
 
 NEAP_EXPORT int posix_memalign(void **ret, size_t align, size_t size)
@@ -110,52 +79,57 @@ NEAP_EXPORT int posix_memalign(void **ret, size_t align, size_t size)
     struct neap_context caller = NEAP_CALLER();
     int result;
 
-    if (NEAP_UNLIKELY(!enter(tls))) {
+    if (NEAP_UNLIKELY(!neap_enter(tls))) {
         if (neap_real.ready)
             return neap_real.posix_memalign(ret, align, size);
         *ret = neap_boot_alloc(align, size);
         return *ret ? 0 : ENOMEM;
     }
     result = neap_real.posix_memalign(ret, align, size);
-    allocated(tls, caller, result == 0 ? *ret : NULL, size);
+    neap_leave_allocated(tls, &caller, result == 0 ? *ret : NULL, size);
     return result;
 }
 
 NEAP_EXPORT void *aligned_alloc(size_t align, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
 
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.aligned_alloc(align, size)
                                : boot(align, size);
-    return allocated(tls, NEAP_CALLER(), neap_real.aligned_alloc(align, size), size);
+    return neap_leave_allocated(tls, &caller, neap_real.aligned_alloc(align, size),
+                                size);
 }
 
 NEAP_EXPORT void *memalign(size_t align, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
 
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.memalign(align, size) : boot(align, size);
-    return allocated(tls, NEAP_CALLER(), neap_real.memalign(align, size), size);
+    return neap_leave_allocated(tls, &caller, neap_real.memalign(align, size), size);
 }
 
 NEAP_EXPORT void *valloc(size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
 
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.valloc(size) : boot(NEAP_PAGE, size);
-    return allocated(tls, NEAP_CALLER(), neap_real.valloc(size), size);
+    return neap_leave_allocated(tls, &caller, neap_real.valloc(size), size);
 }
 
 NEAP_EXPORT void *pvalloc(size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    struct neap_context caller = NEAP_CALLER();
 
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.pvalloc(size) : boot(NEAP_PAGE, size);
-    return allocated(tls, NEAP_CALLER(), neap_real.pvalloc(size), size);
+    return neap_leave_allocated(tls, &caller, neap_real.pvalloc(size), size);
 }
 
 /* ---- reallocation ---- */
@@ -178,9 +152,9 @@ static void *resize_to_zero(struct neap_tls *tls, const struct neap_context *cal
 {
     void *block;
 
-    freeing(tls, old);
+    neap_freeing(tls, old);
     block = neap_real.realloc(old, 0);
-    return allocated(tls, *caller, block, 0);
+    return neap_leave_allocated(tls, caller, block, 0);
 }
 
 static void *resize(struct neap_tls *tls, const struct neap_context *caller, void *old,
@@ -190,12 +164,12 @@ static void *resize(struct neap_tls *tls, const struct neap_context *caller, voi
     bool told;
 
     if (!old)
-        return allocated(tls, *caller, neap_real.realloc(NULL, size), size);
+        return neap_leave_allocated(tls, caller, neap_real.realloc(NULL, size), size);
     if (size == 0)
         return resize_to_zero(tls, caller, old);
     if (size > PTRDIFF_MAX) { /* must fail, and then nothing has happened */
         block = neap_real.realloc(old, size);
-        leave(tls);
+        neap_leave(tls);
         return block;
     }
     tls->busy = NEAP_RECORDING;
@@ -208,7 +182,7 @@ static void *resize(struct neap_tls *tls, const struct neap_context *caller, voi
                         block, size);
     else if (told)
         neap_emit_free(tls, NEAP_EV_REALLOC_FAIL, old);
-    leave(tls);
+    neap_leave(tls);
     return block;
 }
 
@@ -219,7 +193,7 @@ NEAP_EXPORT void *realloc(void *old, size_t size)
 
     if (NEAP_UNLIKELY(old && neap_boot_owns(old)))
         return move_from_boot(old, size);
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.realloc(old, size) : boot(16, size);
     return resize(tls, &caller, old, size);
 }
@@ -234,7 +208,7 @@ NEAP_EXPORT void *reallocarray(void *old, size_t count, size_t size)
         return out_of_memory();
     if (NEAP_UNLIKELY(old && neap_boot_owns(old)))
         return move_from_boot(old, total);
-    if (NEAP_UNLIKELY(!enter(tls)))
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
         return neap_real.ready ? neap_real.realloc(old, total) : boot(16, total);
     return resize(tls, &caller, old, total);
 }
@@ -253,14 +227,24 @@ NEAP_EXPORT void free(void *block)
 
     if (nothing_to_free(block))
         return;
-    if (NEAP_UNLIKELY(!enter(tls))) {
+    if (NEAP_UNLIKELY(!neap_enter(tls))) {
         if (neap_real.ready)
             neap_real.free(block);
         return;
     }
-    freeing(tls, block);
+    neap_freeing(tls, block);
     neap_real.free(block);
-    leave(tls);
+    neap_leave(tls);
+}
+
+/* Into the hook for a free, recorded if that may be. True: neap_leave when it is done.
+ */
+NEAP_ALWAYS_INLINE bool enter_free(struct neap_tls *tls, void *block)
+{
+    if (NEAP_UNLIKELY(!neap_enter(tls)))
+        return false;
+    neap_freeing(tls, block);
+    return true;
 }
 
 /* C23. glibc has them from 2.41 on; before, they are free with a hint. */
@@ -270,17 +254,14 @@ NEAP_EXPORT void free_sized(void *block, size_t size)
     struct neap_tls *tls = &neap_tls;
     bool entered;
 
-    if (nothing_to_free(block))
+    if (!neap_real.free_sized || nothing_to_free(block)) {
+        free(block);
         return;
-    entered = enter(tls);
+    }
+    entered = enter_free(tls, block);
+    neap_real.free_sized(block, size);
     if (entered)
-        freeing(tls, block);
-    if (neap_real.free_sized)
-        neap_real.free_sized(block, size);
-    else if (neap_real.ready)
-        neap_real.free(block);
-    if (entered)
-        leave(tls);
+        neap_leave(tls);
 }
 
 NEAP_EXPORT void free_aligned_sized(void *block, size_t align, size_t size);
@@ -289,24 +270,21 @@ NEAP_EXPORT void free_aligned_sized(void *block, size_t align, size_t size)
     struct neap_tls *tls = &neap_tls;
     bool entered;
 
-    if (nothing_to_free(block))
+    if (!neap_real.free_aligned_sized || nothing_to_free(block)) {
+        free(block);
         return;
-    entered = enter(tls);
+    }
+    entered = enter_free(tls, block);
+    neap_real.free_aligned_sized(block, align, size);
     if (entered)
-        freeing(tls, block);
-    if (neap_real.free_aligned_sized)
-        neap_real.free_aligned_sized(block, align, size);
-    else if (neap_real.ready)
-        neap_real.free(block);
-    if (entered)
-        leave(tls);
+        neap_leave(tls);
 }
 
 NEAP_EXPORT size_t malloc_usable_size(void *block)
 {
     if (block && neap_boot_owns(block))
         return neap_boot_size(block);
-    if (!neap_real.ready)
-        neap_enter_slowly(&neap_tls) ? leave(&neap_tls) : (void)0;
+    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
+        neap_life_begin();
     return neap_real.malloc_usable_size ? neap_real.malloc_usable_size(block) : 0;
 }

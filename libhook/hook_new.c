@@ -20,10 +20,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "libhook/emit.h"
-#include "libhook/guard.h"
+#include "libhook/enter.h"
 #include "libhook/life.h"
-#include "libhook/real.h"
 
 typedef void *new_plain(size_t);
 typedef void *new_nothrow(size_t, const void *);
@@ -77,39 +75,23 @@ static NEAP_COLD void find(struct next *next, const char *symbol, const void *ca
     if (NEAP_UNLIKELY(!__atomic_load_n(&next.ready, __ATOMIC_ACQUIRE))) \
     find(&next, #symbol, __builtin_return_address(0))
 
-NEAP_ALWAYS_INLINE bool enter(struct neap_tls *tls)
-{
-    if (NEAP_LIKELY(tls->busy == NEAP_IDLE && neap_real.ready && !neap_real.off)) {
-        tls->busy = NEAP_ALLOCATING;
-        return true;
-    }
-    return neap_enter_slowly(tls);
-}
-
 /* malloc in the standard new's stead, recorded. NULL: not recorded, or none. */
 static void *allocate(const struct neap_context *caller, size_t align, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
-    void *block;
 
-    if (!enter(tls))
+    if (!neap_enter(tls))
         return NULL;
-    block = align ? neap_real.memalign(align, size) : neap_real.malloc(size);
-    if (block) {
-        tls->busy = NEAP_RECORDING;
-        neap_emit_alloc(tls, NEAP_EV_ALLOC, caller, block, size);
-    }
-    tls->busy = NEAP_IDLE;
-    return block;
+    return neap_leave_allocated(
+        tls, caller, align ? neap_real.memalign(align, size) : neap_real.malloc(size),
+        size);
 }
 
 static bool deleting(struct neap_tls *tls, void *block)
 {
-    if (!block || !enter(tls))
+    if (!block || !neap_enter(tls))
         return false;
-    tls->busy = NEAP_RECORDING;
-    neap_emit_free(tls, NEAP_EV_FREE, block);
-    tls->busy = NEAP_ALLOCATING;
+    neap_freeing(tls, block);
     return true;
 }
 
@@ -139,7 +121,7 @@ static bool deleting(struct neap_tls *tls, void *block)
             free(block);                                    \
         } else if (next.standard && deleting(tls, block)) { \
             ((type *)next.found) args;                      \
-            tls->busy = NEAP_IDLE;                          \
+            neap_leave(tls);                                \
         } else {                                            \
             ((type *)next.found) args;                      \
         }                                                   \

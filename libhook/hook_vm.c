@@ -13,6 +13,7 @@
 
 #include "libhook/emit.h"
 #include "libhook/guard.h"
+#include "libhook/life.h"
 #include "libhook/real.h"
 #include "libhook/sys.h"
 
@@ -148,8 +149,8 @@ NEAP_EXPORT int brk(void *address)
     uint64_t before;
     int result;
 
-    if (!neap_real.brk || !neap_real.sbrk)
-        neap_enter_slowly(&neap_tls) ? neap_tls.busy = NEAP_IDLE : 0;
+    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
+        neap_life_begin();
     if (!neap_real.brk || !neap_real.sbrk) {
         errno = ENOMEM;
         return -1;
@@ -166,8 +167,8 @@ NEAP_EXPORT void *sbrk(intptr_t increment)
     struct neap_context caller = NEAP_CALLER();
     void *before;
 
-    if (!neap_real.sbrk)
-        neap_enter_slowly(&neap_tls) ? neap_tls.busy = NEAP_IDLE : 0;
+    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
+        neap_life_begin();
     if (!neap_real.sbrk) {
         errno = ENOMEM;
         return (void *)-1;
