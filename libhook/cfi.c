@@ -86,10 +86,11 @@ static bool parse_augmentation(struct neap_cursor *c, const char *letters,
                                struct cie *ret)
 {
     uint64_t length = neap_cursor_uleb(c);
-    struct neap_cursor data = {c->at, c->at + length, false};
+    struct neap_cursor data;
 
     if (c->bad || length > (uint64_t)(c->end - c->at))
         return false;
+    data = (struct neap_cursor){c->at, c->at + length, false};
     c->at += length;
     for (; *letters; letters++) {
         if (*letters == 'R') {
@@ -152,6 +153,12 @@ struct program {
 };
 
 #define REMEMBERED 4 /* DW_CFA_remember_state nests once in what compilers write */
+
+/* Factors of hostile bytes may overflow: as unsigned numbers they do it harmlessly. */
+static int64_t scaled(uint64_t factor, int64_t align)
+{
+    return (int64_t)(factor * (uint64_t)align);
+}
 
 static void set_rule(struct neap_cfi_row *row, uint64_t reg,
                      enum neap_cfi_rule_kind kind, int64_t value)
@@ -217,19 +224,21 @@ static bool run_register(const struct program *p, struct neap_cursor *c, uint8_t
     switch (op) {
     case CFA_OFFSET_EXTENDED:
         reg = neap_cursor_uleb(c);
-        set_rule(row, reg, NEAP_CFI_OFFSET, (int64_t)neap_cursor_uleb(c) * align);
+        set_rule(row, reg, NEAP_CFI_OFFSET, scaled(neap_cursor_uleb(c), align));
         return true;
     case CFA_OFFSET_EXTENDED_SF:
         reg = neap_cursor_uleb(c);
-        set_rule(row, reg, NEAP_CFI_OFFSET, neap_cursor_sleb(c) * align);
+        set_rule(row, reg, NEAP_CFI_OFFSET,
+                 scaled((uint64_t)neap_cursor_sleb(c), align));
         return true;
     case CFA_VAL_OFFSET:
         reg = neap_cursor_uleb(c);
-        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, (int64_t)neap_cursor_uleb(c) * align);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, scaled(neap_cursor_uleb(c), align));
         return true;
     case CFA_VAL_OFFSET_SF:
         reg = neap_cursor_uleb(c);
-        set_rule(row, reg, NEAP_CFI_VAL_OFFSET, neap_cursor_sleb(c) * align);
+        set_rule(row, reg, NEAP_CFI_VAL_OFFSET,
+                 scaled((uint64_t)neap_cursor_sleb(c), align));
         return true;
     case CFA_RESTORE_EXTENDED:
         restore(p, row, neap_cursor_uleb(c));
@@ -257,27 +266,46 @@ static bool run_register(const struct program *p, struct neap_cursor *c, uint8_t
     }
 }
 
+/* A number that is no register must not be taken for the mark of an expression. */
+static uint32_t take_cfa_reg(struct neap_cursor *c)
+{
+    uint64_t reg = neap_cursor_uleb(c);
+
+    return reg < NEAP_REGS ? (uint32_t)reg : NEAP_REGS;
+}
+
+/* Nor may a new offset move the place of one. */
+static void set_cfa_offset(struct neap_cursor *c, struct neap_cfi_row *row,
+                           int64_t offset)
+{
+    if (row->cfa_reg == NEAP_CFI_CFA_EXPR)
+        c->bad = true;
+    row->cfa_value = (int32_t)offset;
+}
+
 /* Instructions that say where the CFA is. False: not one of these. */
 static bool run_cfa(const struct program *p, struct neap_cursor *c, uint8_t op,
                     struct neap_cfi_row *row)
 {
     switch (op) {
     case CFA_DEF_CFA:
-        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
+        row->cfa_reg = take_cfa_reg(c);
         row->cfa_value = (int32_t)neap_cursor_uleb(c);
         return true;
     case CFA_DEF_CFA_SF:
-        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
-        row->cfa_value = (int32_t)(neap_cursor_sleb(c) * p->cie->data_align);
+        row->cfa_reg = take_cfa_reg(c);
+        row->cfa_value =
+            (int32_t)scaled((uint64_t)neap_cursor_sleb(c), p->cie->data_align);
         return true;
     case CFA_DEF_CFA_REGISTER:
-        row->cfa_reg = (uint32_t)neap_cursor_uleb(c);
+        row->cfa_reg = take_cfa_reg(c);
         return true;
     case CFA_DEF_CFA_OFFSET:
-        row->cfa_value = (int32_t)neap_cursor_uleb(c);
+        set_cfa_offset(c, row, (int64_t)neap_cursor_uleb(c));
         return true;
     case CFA_DEF_CFA_OFFSET_SF:
-        row->cfa_value = (int32_t)(neap_cursor_sleb(c) * p->cie->data_align);
+        set_cfa_offset(c, row,
+                       scaled((uint64_t)neap_cursor_sleb(c), p->cie->data_align));
         return true;
     case CFA_DEF_CFA_EXPRESSION:
         row->cfa_reg = NEAP_CFI_CFA_EXPR;
@@ -322,7 +350,7 @@ static bool run(struct program *p, struct neap_cursor c, struct neap_cfi_row *ro
             p->location += low * p->cie->code_align;
         } else if ((op & 0xc0) == 0x80) {
             set_rule(row, low, NEAP_CFI_OFFSET,
-                     (int64_t)neap_cursor_uleb(&c) * p->cie->data_align);
+                     scaled(neap_cursor_uleb(&c), p->cie->data_align));
         } else if ((op & 0xc0) == 0xc0) {
             restore(p, row, low);
         } else if (op == CFA_REMEMBER) {

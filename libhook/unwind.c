@@ -106,9 +106,9 @@ static uint64_t compile(uint64_t pc)
         return OTHER_COMPLEX;
     word = (uint64_t)(row.cfa_value / 8) << 14;
     if (rbp->kind == NEAP_CFI_OFFSET) {
-        if (rbp->value >= 0 || rbp->value % 8 != 0 || -rbp->value / 8 >= 1 << 12)
+        if (rbp->value >= 0 || rbp->value % 8 != 0 || rbp->value / -8 >= 1 << 12)
             return OTHER_COMPLEX;
-        word |= (uint64_t)(-rbp->value / 8) << 2;
+        word |= (uint64_t)(rbp->value / -8) << 2;
     } else if (rbp->kind != NEAP_CFI_SAME) {
         return OTHER_COMPLEX;
     }
