@@ -80,7 +80,8 @@ bool neap_stack_peek(void *context, uint64_t address, uint64_t *ret)
     struct neap_stack_reader *reader = context;
     uint64_t page = address & PAGE_MASK;
 
-    if (address % 8 != 0)
+    /* The first page is never a stack's; 0 in `page` means that none was probed yet. */
+    if (address % 8 != 0 || page == 0)
         return false;
     if (address - reader->lo >= reader->hi - reader->lo && page != reader->page) {
         if (!readable(page, 1))
