@@ -27,6 +27,10 @@ HERE = Path(__file__).resolve().parent
 BUILD = TOP / "build"
 
 
+class ToolError(Exception):
+    """A tool, or the program under it, failed."""
+
+
 @dataclass
 class Program:
     name: str
@@ -51,6 +55,7 @@ class Result:
     plain: list[Sample] = field(default_factory=list)
     neap: list[Sample] = field(default_factory=list)
     heaptrack: list[Sample] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def median(samples: list[Sample], what: str) -> float:
@@ -160,8 +165,9 @@ def run(command: list[str], work: Path, comm: str) -> tuple[float, float, int]:
     done = subprocess.run(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    if done.returncode != 0:
-        raise SystemExit(f"bench: {command}: {done.returncode}: {done.stderr.decode()}")
+    said = done.stderr.decode(errors="replace")
+    if done.returncode != 0 or "terminate called" in said:
+        raise ToolError(f"{command[0]} ended with {done.returncode}: {said[-300:]}")
     target = whole = 0.0
     rest = 0
     for line in usage.read_text().splitlines():
@@ -220,7 +226,6 @@ def ratio(ours: float, theirs: float) -> str:
 
 
 def table(results: list[Result]) -> str:
-    has_heaptrack = all(result.heaptrack for result in results)
     head = ["program", "plain CPU s", "added in the target: neap", "heaptrack", "ratio"]
     head += [
         "added in all: neap",
@@ -242,13 +247,13 @@ def table(results: list[Result]) -> str:
         row = [result.program, f"{median(result.plain, 'target_s'):.2f}"]
         for what in ("target_s", "whole_s"):
             row.append(cost("neap", what))
-            if has_heaptrack:
+            if result.heaptrack:
                 row.append(cost("heaptrack", what))
                 row.append(
                     ratio(added(result, "neap", what), added(result, "heaptrack", what))
                 )
             else:
-                row += ["-", "-"]
+                row += ["failed" if result.failed else "-", "-"]
         for what, unit, digits in (
             ("collector_kib", 1024, 0),
             ("file_bytes", 1024, 0),
@@ -296,6 +301,7 @@ the same run), not the seconds.
 - *Added in all*: with the tool's own processes. neap's collector also names the
   functions and writes the database; heaptrack's interpreter and compressor are counted
   likewise.
+- *Failed*: heaptrack's interpreter ended with an exception on this program.
 - *Collector*: largest RSS of any process of the tool.
 - *Report*: wall time of `neap report` and of `heaptrack_print`.
 
@@ -329,7 +335,16 @@ def main() -> None:
                         file=sys.stderr,
                     )
                 for tool, sample in tools.items():
-                    getattr(result, tool).append(sample(program, work))
+                    if tool in result.failed:
+                        continue
+                    try:
+                        getattr(result, tool).append(sample(program, work))
+                    except ToolError as error:
+                        if tool != "heaptrack":
+                            raise
+                        result.failed.append(tool)
+                        result.heaptrack.clear()
+                        print(f"bench: {program.name}: {error}", file=sys.stderr)
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
     if options.json:
