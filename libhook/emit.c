@@ -28,7 +28,7 @@
 
 static NEAP_COLD bool first_seen_multi(void)
 {
-    neap_process->multi = true;
+    atomic_store_explicit(&neap_process->multi, true, memory_order_relaxed);
     atomic_store_explicit(&neap_process->data->multi, 1, memory_order_release);
     return true;
 }
@@ -39,7 +39,8 @@ static NEAP_COLD bool first_seen_multi(void)
  */
 NEAP_ALWAYS_INLINE bool is_multi(void)
 {
-    if (neap_process->multi)
+    /* A hint for this thread alone: relaxed, as glibc's own flag decides. */
+    if (atomic_load_explicit(&neap_process->multi, memory_order_relaxed))
         return true;
     return NEAP_LIKELY(__libc_single_threaded) ? false : first_seen_multi();
 }

@@ -35,7 +35,7 @@ struct neap_order {
 
 struct neap_process {
     _Atomic uint32_t phase; /* release by life.c, acquire by whoever acts on ON */
-    bool multi;             /* several threads have been seen; never goes back */
+    _Atomic bool multi;     /* several threads have been seen; never goes back */
     uint32_t policy;        /* enum neap_policy */
     uint32_t pid;
     const struct neap_ctl_header *ctl;           /* read-only */
