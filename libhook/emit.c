@@ -251,6 +251,8 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     } while (NEAP_UNLIKELY(generation != atomic_load_explicit(&neap_process->generation,
                                                               memory_order_acquire)) &&
              ++tries < 8);
+    if (NEAP_UNLIKELY(neap_oracle_ready()))
+        neap_unwind_frames(tls, &walk, stack->pc);
     same = neap_oracle_verify(caller, stack->pc, &walk);
     if (NEAP_UNLIKELY(same != 0)) {
         struct neap_data_header *data = neap_process->data;
@@ -266,6 +268,7 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     if (walk.flags & NEAP_STACK_TRUNCATED)
         atomic_fetch_add_explicit(&neap_process->data->stacks_truncated, 1,
                                   memory_order_relaxed);
+    neap_unwind_frames(tls, &walk, stack->pc);
     stack->head = neap_ev_head(NEAP_EV_STACK, 0, 0);
     stack->hash = walk.hash;
     stack->generation = generation;

@@ -24,6 +24,8 @@ enum neap_busy {
     NEAP_INTERNAL,   /* calling libc for ourselves: nothing nested is the program's */
 };
 
+struct neap_memo;
+
 struct neap_tls {
     uint8_t busy; /* enum neap_busy */
     bool settled; /* neap_life_settle has run for this thread */
@@ -38,6 +40,7 @@ struct neap_tls {
     uint64_t base_stamp;               /* TIME.stamp; deltas count from it */
     uint64_t named_ns;                 /* when the thread's name was last looked up */
     uint64_t stack_lo, stack_hi;       /* the thread's own stack; 0 = not known yet */
+    struct neap_memo *memo;            /* of the last walk; NULL: none */
     char name[16];
 };
 

@@ -15,6 +15,7 @@
 #include "libhook/life.h"
 #include "libhook/link.h"
 #include "libhook/sys.h"
+#include "libhook/unwind.h"
 
 #define STALL_EVENT_NS 200000000ull
 #define STALL_TOTAL_NS 1000000000ull
@@ -64,6 +65,9 @@ static bool try_lane(struct neap_tls *tls, unsigned index, bool from_dead)
     if (!atomic_compare_exchange_strong_explicit(
             &lane->owner, &owner, tls->tid, memory_order_acquire, memory_order_relaxed))
         return false;
+    if (!neap_process->memos[index])
+        neap_process->memos[index] = neap_unwind_memo();
+    tls->memo = neap_process->memos[index];
     tls->lane = lane;
     tls->tail_word = &neap_process->tails[index];
     tls->head = atomic_load_explicit(&lane->head, memory_order_relaxed);
@@ -101,6 +105,7 @@ void neap_lane_release(struct neap_tls *tls)
     struct neap_lane *lane = tls->lane;
 
     tls->lane = NULL;
+    tls->memo = NULL;
     if (lane)
         atomic_store_explicit(&lane->owner, 0, memory_order_release);
 }

@@ -202,6 +202,7 @@ bool neap_life_connect(struct neap_tls *tls)
     if (atomic_compare_exchange_strong_explicit(
             &neap_process->phase, &phase, NEAP_PHASE_CONNECTING, memory_order_acquire,
             memory_order_acquire)) {
+        tls->memo = NULL;
         tls->lane = NULL; /* in a forked child: the parent's, not mapped here */
         tls->tid = 0;
         phase = connect_process() ? NEAP_PHASE_ON : NEAP_PHASE_OFF;

@@ -42,6 +42,7 @@ struct neap_process {
     const _Atomic uint64_t *tails;               /* read-only: our slot of ctl */
     struct neap_data_header *data;               /* followed by the lanes of group 0 */
     _Atomic(uint8_t *) groups[NEAP_LANE_GROUPS]; /* address of a group's first lane */
+    struct neap_memo *memos[NEAP_LANES_MAX];     /* used by a lane's owner */
     _Atomic uint32_t group_lock;
     _Atomic uint32_t module_lock;
     _Atomic uint32_t generation; /* of the module list: grows when one is unloaded */

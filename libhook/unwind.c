@@ -161,8 +161,8 @@ void neap_unwind_forget(void)
 
 /* ---- walking ---- */
 
-/* 64 bits of identity, in the order of the walk; about 6 cycles a frame, hidden behind
- * the walk's own loads. */
+/* 64 bits of identity, from the root inwards, so that it can go on from a known frame.
+ */
 NEAP_ALWAYS_INLINE uint64_t hash_step(uint64_t hash, uint64_t pc)
 {
     hash = (hash ^ pc) * 0x9fb21c651e98df25ull;
@@ -248,23 +248,29 @@ NEAP_ALWAYS_INLINE enum step step(struct neap_stack_reader *reader, struct state
 
 /* Returns the last step's outcome. STEP_ON: there are more frames than room. */
 NEAP_ALWAYS_INLINE enum step walk(struct neap_stack_reader *reader, struct state *s,
-                                  bool own_stack, uint64_t *pcs, unsigned *depth,
-                                  uint64_t *hash)
+                                  bool own_stack, uint64_t *pcs, unsigned *depth)
 {
-    unsigned n = *depth;
-    uint64_t h = *hash;
+    unsigned n = 0;
     enum step outcome = STEP_ON;
 
     while (n < NEAP_STACK_DEPTH_MAX) {
         pcs[n++] = s->pc;
-        h = hash_step(h, s->pc);
         outcome = step(reader, s, own_stack);
         if (NEAP_UNLIKELY(outcome != STEP_ON))
             break;
     }
     *depth = n;
-    *hash = h;
     return outcome;
+}
+
+static void seal(struct neap_walk *ret, uint64_t seed, const uint64_t *pcs,
+                 unsigned depth, unsigned flags)
+{
+    uint64_t hash = seed;
+
+    for (unsigned i = depth; i-- > 0;)
+        hash = hash_step(hash, pcs[i]);
+    *ret = (struct neap_walk){hash ? hash : 1, (uint16_t)depth, (uint16_t)flags, false};
 }
 
 /*
@@ -332,21 +338,21 @@ walk_registers(const struct neap_context *context, struct neap_stack_reader *rea
     return n == NEAP_STACK_DEPTH_MAX ? STEP_ON : STEP_LOST;
 }
 
-static void walk_cfi(struct neap_tls *tls, const struct neap_context *context,
-                     uint64_t seed, uint64_t *pcs, struct neap_walk *ret)
+static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
+                                   const struct neap_context *context, uint64_t seed,
+                                   uint64_t *pcs, struct neap_walk *ret)
 {
     bool own_stack = neap_stack_owns(tls, context->sp);
     struct neap_stack_reader reader = {.lo = context->sp,
                                        .hi = own_stack ? tls->stack_hi : context->sp};
     struct state state = {context->pc, context->sp, context->bp};
-    uint64_t hash = seed;
     unsigned depth = 0;
     enum step outcome;
 
     if (NEAP_LIKELY(own_stack))
-        outcome = walk(&reader, &state, true, pcs, &depth, &hash);
+        outcome = walk(&reader, &state, true, pcs, &depth);
     else
-        outcome = walk(&reader, &state, false, pcs, &depth, &hash);
+        outcome = walk(&reader, &state, false, pcs, &depth);
     if (NEAP_UNLIKELY(outcome == STEP_LOST)) {
         unsigned more = 0;
         enum step second;
@@ -357,15 +363,179 @@ static void walk_cfi(struct neap_tls *tls, const struct neap_context *context,
             depth = more;
             outcome = second;
         }
-        hash = seed;
-        for (unsigned i = 0; i < depth; i++)
-            hash = hash_step(hash, pcs[i]);
     }
-    ret->hash = hash ? hash : 1;
-    ret->depth = (uint16_t)depth;
-    ret->flags = outcome == STEP_END    ? 0
-                 : outcome == STEP_LOST ? NEAP_STACK_TRUNCATED | NEAP_STACK_UNREADABLE
-                                        : NEAP_STACK_TRUNCATED;
+    seal(ret, seed, pcs, depth,
+         outcome == STEP_END    ? 0
+         : outcome == STEP_LOST ? NEAP_STACK_TRUNCATED | NEAP_STACK_UNREADABLE
+                                : NEAP_STACK_TRUNCATED);
+}
+
+/* ---- the last walk ---- */
+
+/*
+ * Most stacks share their outer frames with the thread's last one. Each frame of that
+ * is kept with the stack slot its return address came from, and each slot a frame
+ * pointer was loaded from with what was in it. A walk is a function of where it starts
+ * (pc, sp, rbp), of the rules, and of the slots it reads. So if every slot from a frame
+ * to the root still holds what it held, and the new walk comes to that frame with the
+ * same sp and rbp, the rest of it is the rest of the old one. All slots are compared,
+ * not only the one where the walks meet: frames further out may have changed while
+ * that one was written with the same value again.
+ *
+ * Only on the thread's own stack, where all slots from sp up are mapped; a new
+ * generation starts afresh; where it does not pay (fewer than half of the frames are
+ * known) it rests for a while. Comparing costs 0.3 ns a frame, walking 5.
+ */
+struct known_frame {
+    uint64_t slot;  /* of the return address */
+    uint64_t pc;    /* what is in it */
+    uint64_t bp;    /* rbp on returning there */
+    uint64_t hash;  /* of this frame and all outer ones */
+    uint32_t loads; /* of rbp, in this frame and all outer ones */
+};
+
+struct rbp_load {
+    uint64_t slot, value;
+    uint32_t frame; /* that came by its rbp so */
+};
+
+struct neap_memo {
+    uint32_t depth; /* frames known, outermost first; 0 = none */
+    uint32_t generation;
+    int32_t score; /* falls with each walk that knew less than half */
+    int32_t rest;  /* walks until the next try */
+    struct known_frame frame[NEAP_STACK_DEPTH_MAX];
+    struct rbp_load load[NEAP_STACK_DEPTH_MAX];
+    struct {
+        uint64_t slot, pc, bp, rbp_slot;
+    } fresh[NEAP_STACK_DEPTH_MAX]; /* this walk's, innermost first */
+};
+
+#define SCORE_MIN (-64)
+#define SCORE_MAX 64
+#define REST      1024
+
+struct neap_memo *neap_unwind_memo(void)
+{
+    return neap_selfmem_map(sizeof(struct neap_memo));
+}
+
+/* How many of the frames known, from the root, are as they were. */
+NEAP_ALWAYS_INLINE unsigned still_known(const struct neap_memo *memo, uint64_t sp)
+{
+    unsigned n = memo->depth, i, loads;
+
+    while (n > 0 && memo->frame[n - 1].slot < sp - 8)
+        n--;
+    for (i = 0; i < n; i++)
+        if (*(const uint64_t *)(uintptr_t)memo->frame[i].slot != memo->frame[i].pc)
+            break;
+    loads = i ? memo->frame[i - 1].loads : 0;
+    for (unsigned l = 0; l < loads; l++)
+        if (*(const uint64_t *)(uintptr_t)memo->load[l].slot != memo->load[l].value)
+            return memo->load[l].frame;
+    return i;
+}
+
+/* Append the fresh frames behind the `base` ones that stay. */
+NEAP_ALWAYS_INLINE void remember(struct neap_memo *memo, unsigned base, unsigned fresh,
+                                 uint64_t seed)
+{
+    uint64_t hash = base ? memo->frame[base - 1].hash : seed;
+    uint32_t loads = base ? memo->frame[base - 1].loads : 0;
+
+    for (unsigned i = fresh; i-- > 0;) {
+        struct known_frame *frame = &memo->frame[base + fresh - 1 - i];
+
+        frame->slot = memo->fresh[i].slot;
+        frame->pc = memo->fresh[i].pc;
+        frame->bp = memo->fresh[i].bp;
+        if (memo->fresh[i].rbp_slot)
+            memo->load[loads++] = (struct rbp_load){
+                memo->fresh[i].rbp_slot, memo->fresh[i].bp, base + fresh - 1 - i};
+        frame->loads = loads;
+        frame->hash = hash = hash_step(hash, frame->pc);
+    }
+    memo->depth = base + fresh;
+}
+
+static void keep_score(struct neap_memo *memo, unsigned base)
+{
+    if (base * 2 >= memo->depth) {
+        if (memo->score < SCORE_MAX)
+            memo->score++;
+    } else if (--memo->score < SCORE_MIN) {
+        memo->rest = REST;
+        memo->score = 0;
+        memo->depth = 0;
+    }
+}
+
+/* False: not by this way (a frame without a plain rule, say); nothing is known then. */
+static bool walk_from_last(struct neap_tls *tls, const struct neap_context *context,
+                           uint32_t generation, uint64_t seed, struct neap_walk *ret)
+{
+    struct neap_memo *memo = tls->memo;
+    uint64_t pc = context->pc, sp = context->sp, bp = context->bp, rbp_slot = 0;
+    unsigned known, fresh = 0;
+
+    if (NEAP_UNLIKELY(memo->rest > 0)) {
+        memo->rest--;
+        return false;
+    }
+    if (!neap_stack_owns(tls, sp))
+        return false;
+    if (NEAP_UNLIKELY(memo->generation != generation)) {
+        memo->generation = generation;
+        memo->depth = 0;
+    }
+    known = still_known(memo, sp);
+    memo->depth = 0; /* until this walk has come to its end */
+    for (;;) {
+        uint64_t slot = sp - 8, word, cfa, saved;
+
+        while (known > 0 && memo->frame[known - 1].slot < slot)
+            known--;
+        if (known > 0 && memo->frame[known - 1].slot == slot &&
+            memo->frame[known - 1].bp == bp)
+            break;
+        if (NEAP_UNLIKELY(fresh + 1 >= NEAP_STACK_DEPTH_MAX))
+            return false;
+        memo->fresh[fresh].slot = slot;
+        memo->fresh[fresh].pc = pc;
+        memo->fresh[fresh].bp = bp;
+        memo->fresh[fresh++].rbp_slot = rbp_slot;
+        word = rule_get(pc - 1);
+        if (NEAP_UNLIKELY((word & KIND_MASK) == KIND_OTHER)) {
+            if ((word & 0xf) != OTHER_END)
+                return false;
+            known = 0;
+            break;
+        }
+        cfa = ((word & KIND_MASK) == KIND_RSP ? sp : bp) + (word >> 14 & 0x7fff) * 8;
+        saved = word >> 2 & 0xfff;
+        if (NEAP_UNLIKELY(cfa - 8 - sp >= tls->stack_hi - sp || (cfa & 7) != 0 ||
+                          (saved && cfa - saved * 8 < sp)))
+            return false;
+        pc = *(const uint64_t *)(uintptr_t)(cfa - 8);
+        rbp_slot = saved ? cfa - saved * 8 : 0;
+        if (saved)
+            bp = *(const uint64_t *)(uintptr_t)rbp_slot;
+        sp = cfa;
+        if (NEAP_UNLIKELY(pc < NEAP_PAGE)) {
+            known = 0;
+            break;
+        }
+    }
+    if (NEAP_UNLIKELY(known + fresh >= NEAP_STACK_DEPTH_MAX))
+        return false;
+    remember(memo, known, fresh, seed);
+    *ret = (struct neap_walk){memo->frame[memo->depth - 1].hash, (uint16_t)memo->depth,
+                              0, true};
+    if (NEAP_UNLIKELY(ret->hash == 0))
+        ret->hash = 1;
+    keep_score(memo, known);
+    return true;
 }
 
 /* ---- face ---- */
@@ -374,19 +544,15 @@ static void walk_libunwind(const struct neap_context *context, uint64_t seed,
                            uint64_t *pcs, struct neap_walk *ret)
 {
     unsigned depth = neap_oracle_frames(context, pcs);
-    uint64_t hash = seed;
 
     if (depth == 0) {
         pcs[0] = context->pc;
         depth = 1;
     }
-    for (unsigned i = 0; i < depth; i++) {
-        hash = hash_step(hash, pcs[i]);
+    for (unsigned i = 0; i < depth; i++)
         neap_modules_note(pcs[i] - 1);
-    }
-    ret->hash = hash ? hash : 1;
-    ret->depth = (uint16_t)depth;
-    ret->flags = depth >= NEAP_STACK_DEPTH_MAX - 8 ? NEAP_STACK_TRUNCATED : 0;
+    seal(ret, seed, pcs, depth,
+         depth >= NEAP_STACK_DEPTH_MAX - 8 ? NEAP_STACK_TRUNCATED : 0);
 }
 
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
@@ -395,15 +561,23 @@ void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
     uint64_t seed = 0x243f6a8885a308d3ull + generation;
 
     if (NEAP_LIKELY(engine == NEAP_UNWINDER_CFI)) {
-        walk_cfi(tls, context, seed, pcs, ret);
+        if (!tls->memo || !walk_from_last(tls, context, generation, seed, ret))
+            walk_cfi(tls, context, seed, pcs, ret);
     } else if (engine == NEAP_UNWINDER_LIBUNWIND && neap_oracle_ready()) {
         walk_libunwind(context, seed, pcs, ret);
     } else {
         pcs[0] = context->pc;
         neap_modules_note(context->pc - 1);
-        *ret = (struct neap_walk){hash_step(seed, context->pc) | 1, 1,
-                                  NEAP_STACK_TRUNCATED};
+        seal(ret, seed, pcs, 1, NEAP_STACK_TRUNCATED);
     }
+}
+
+void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walked,
+                        uint64_t *pcs)
+{
+    if (walked->remembered)
+        for (unsigned i = 0; i < walked->depth; i++)
+            pcs[i] = tls->memo->frame[walked->depth - 1 - i].pc;
 }
 
 void neap_unwind_configure(const char *wish, const char *verify)

@@ -26,7 +26,8 @@ enum neap_unwinder {
 struct neap_walk {
     uint64_t hash; /* never 0 */
     uint16_t depth;
-    uint16_t flags; /* NEAP_STACK_* */
+    uint16_t flags;  /* NEAP_STACK_* */
+    bool remembered; /* the frames are in the thread's memo, not in pcs */
 };
 
 /* The environment's wishes, NULL where there are none. Before neap_unwind_init. */
@@ -37,9 +38,17 @@ bool neap_unwind_init(void);
 void neap_unwind_load(void);
 enum neap_unwinder neap_unwind_engine(void);
 
-/* Frames from `context` outwards into pcs[NEAP_STACK_DEPTH_MAX], innermost first. */
+/* What a thread keeps of its last walk; NULL if there is no memory. Never freed: it
+ * goes with the lane from thread to thread. */
+struct neap_memo *neap_unwind_memo(void);
+
+/* Frames from `context` outwards into pcs[NEAP_STACK_DEPTH_MAX], innermost first; or,
+ * if ret->remembered, into tls->memo, whence neap_unwind_frames gets them. */
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
                  uint32_t generation, uint64_t *pcs, struct neap_walk *ret);
+/* Remembered frames into pcs; nothing to do for others. Before the next walk. */
+void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walked,
+                        uint64_t *pcs);
 
 /* A module has gone: forget all rules. */
 void neap_unwind_forget(void);
