@@ -242,8 +242,10 @@ static __attribute__((constructor)) void start(void)
         neap_life_begin();
     if (neap_real.off || tls->busy != NEAP_IDLE)
         return;
-    tls->busy = NEAP_INTERNAL;
+    /* Not as our own business: the loader frees on the way what it allocated before,
+     * which was recorded. */
     neap_unwind_load();
+    tls->busy = NEAP_INTERNAL;
     on_exit(at_exit, NULL);
     /* Even a program that never allocates is part of the recording. */
     if (neap_life_connect(tls))

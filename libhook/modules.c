@@ -125,6 +125,33 @@ static NEAP_COLD void note(const struct neap_object *object)
     unlock();
 }
 
+/*
+ * The program itself as one object. The kernel maps its segments each by itself, and
+ * where there is a gap between two, glibc speaks of one segment only; but the rules
+ * for the code, the build-id and the code lie in different ones. The program headers
+ * are the kernel's word (AT_PHDR).
+ */
+static void whole_program(struct neap_object *object)
+{
+    const Elf64_Phdr *segment = (const Elf64_Phdr *)getauxval(AT_PHDR);
+    unsigned long count = getauxval(AT_PHNUM);
+    uintptr_t bias = ((const struct link_map *)object->link_map)->l_addr;
+    uintptr_t low = UINTPTR_MAX, high = 0;
+
+    for (unsigned long i = 0; segment && i < count; i++) {
+        if (segment[i].p_type != PT_LOAD)
+            continue;
+        if (segment[i].p_vaddr < low)
+            low = segment[i].p_vaddr;
+        if (segment[i].p_vaddr + segment[i].p_memsz > high)
+            high = segment[i].p_vaddr + segment[i].p_memsz;
+    }
+    if (low < high) {
+        object->start = (const uint8_t *)(bias + (low & ~(uintptr_t)(NEAP_PAGE - 1)));
+        object->end = (const uint8_t *)(bias + high);
+    }
+}
+
 bool neap_modules_find(uint64_t pc, struct neap_object *ret)
 {
     struct dl_find_object object;
@@ -136,6 +163,8 @@ bool neap_modules_find(uint64_t pc, struct neap_object *ret)
             return false;
         *ret = (struct neap_object){object.dlfo_map_start, object.dlfo_map_end,
                                     object.dlfo_eh_frame, object.dlfo_link_map};
+        if (object.dlfo_link_map->l_name[0] == '\0')
+            whole_program(ret);
     } else {
         /* glibc before 2.35, with libunwind: no lock-free way. */
         if (!dladdr1((void *)(uintptr_t)pc, &info, (void **)&map, RTLD_DL_LINKMAP))

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs laid out in memory in other ways than today's linker's default."""
+
+from __future__ import annotations
+
+from harness import Record, check_sites, target
+
+
+def test_segments_apart(record: Record) -> None:
+    """Stacks reach main, the same as libunwind's, and the build-id is known."""
+    run = record(target("gaps"), env={"NEAP_VERIFY": "1"}).expect(0)
+    rec = run.rec.expect_whole()
+    check_sites(run, rec)
+    [row] = rec.rows("SELECT verified, verify_differences, truncated_stacks FROM process")
+    assert row["verified"] > 0
+    assert (row["verify_differences"], row["truncated_stacks"]) == (0, 0)
+    [module] = rec.rows("SELECT build_id FROM module WHERE path LIKE '%/gaps'")
+    assert module["build_id"]
