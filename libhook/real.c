@@ -15,14 +15,16 @@ static _Atomic size_t boot_used;
 void *neap_boot_alloc(size_t align, size_t size)
 {
     size_t used = atomic_load_explicit(&boot_used, memory_order_relaxed), at, end;
+    uintptr_t base = (uintptr_t)neap_boot;
 
     if (align < 16)
         align = 16;
     if (size > NEAP_BOOT_BYTES || align > NEAP_BOOT_BYTES / 4)
         return NULL;
     do {
-        /* 16 bytes in front hold the size */
-        at = (used + 16 + align - 1) & ~(align - 1);
+        /* 16 bytes in front hold the size; it is the address that is aligned, and the
+         * arena itself only to 64 */
+        at = ((base + used + 16 + align - 1) & ~(uintptr_t)(align - 1)) - base;
         end = at + size;
         if (end > NEAP_BOOT_BYTES)
             return NULL;
