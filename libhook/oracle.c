@@ -39,9 +39,12 @@ bool neap_oracle_ready(void)
 /* The trace begins in our own frames: drop those before the caller's. */
 unsigned neap_oracle_frames(const struct neap_context *context, uint64_t *pcs)
 {
-    int found = libunwind_trace((void **)pcs, NEAP_STACK_DEPTH_MAX);
-    int skip = 0;
+    uint8_t busy = neap_tls.busy;
+    int found, skip = 0;
 
+    neap_tls.busy = NEAP_INTERNAL; /* its own TLS is allocated at first use */
+    found = libunwind_trace((void **)pcs, NEAP_STACK_DEPTH_MAX);
+    neap_tls.busy = busy;
     while (skip < found && pcs[skip] != context->pc)
         skip++;
     if (found <= 0 || skip == found)
