@@ -291,6 +291,23 @@ def test_export(neap: Run, fails: Callable[..., str], sample: Path) -> None:
     assert {p.name for p in sample.parent.iterdir()} == {sample.name, "out"}
 
 
+def test_export_spares_recordings(fails: Callable[..., str], sample: Path) -> None:
+    before = sample.read_bytes()
+    words = ("export", sample, "--format", "collapsed", "-o")
+    link, hard = sample.with_name("link"), sample.with_name("hard")
+    link.symlink_to(sample)
+    hard.hardlink_to(sample)
+    other = sample.with_name("other.neap")
+    other.write_bytes(before)
+    for out in (sample, link, hard, f"{sample}-wal", f"{sample}-shm"):
+        assert f"{out} is the recording, or a part of it" in fails(*words, out)
+    assert "is a recording or another SQLite database" in fails(*words, other)
+    names = {sample.name, "link", "hard", "other.neap"}
+    assert {p.name for p in sample.parent.iterdir()} == names
+    assert sample.read_bytes() == other.read_bytes() == before
+    assert link.is_symlink()
+
+
 def test_help(neap: Run) -> None:
     alone = neap()
     assert alone.returncode == 0

@@ -45,6 +45,31 @@ EXAMPLES = """\
 """
 
 
+SQLITE = b"SQLite format 3\0"
+
+
+def spare_recordings(path: str, recording: str) -> None:
+    """Refuse to replace the recording, what belongs to it, or any other database."""
+    for name in (recording, f"{recording}-wal", f"{recording}-shm"):
+        if os.path.exists(path) and os.path.exists(name):
+            same = os.path.samefile(path, name)
+        else:
+            same = os.path.realpath(path) == os.path.realpath(name)
+        if same:
+            raise neaptide.UsageError(
+                f"{path} is the recording, or a part of it, and is not overwritten:"
+                " choose another file with -o"
+            )
+    if not os.path.isfile(path):
+        return
+    with open(path, "rb") as stream:
+        if stream.read(len(SQLITE)) == SQLITE:
+            raise neaptide.UsageError(
+                f"{path} is a recording or another SQLite database, and is not"
+                " overwritten: choose another file with -o, or remove it"
+            )
+
+
 def write_file(path: str, data: bytes) -> None:
     """Write the whole of a file or leave what was there."""
     if os.path.exists(path) and not os.path.isfile(path):
@@ -72,6 +97,7 @@ def main(args: Namespace) -> int:
         sys.stdout.buffer.write(data)
         return 0
     try:
+        spare_recordings(args.out, args.file)
         write_file(args.out, data)
     except OSError as error:
         raise neaptide.UsageError(
