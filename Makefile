@@ -255,8 +255,17 @@ endif
 $(OUT)/bin/neap: Makefile
 	@mkdir -p $(@D)
 	@printf '%s\n' '#!/bin/sh' \
-	    '# Runs the package beside this file with the Python it was built for.' \
-	    'here=$$(dirname -- "$$(readlink -f -- "$$0")")' \
+	    '# Runs the package beside this file with the Python it was built for. "neap run"' \
+	    '# becomes neapd at once: Python would change the signals and the environment of' \
+	    '# the program that is recorded. The caller may have any PATH, or none.' \
+	    'here=$$(PATH=/usr/bin:/bin:$$PATH; readlink -f -- "$$0")' \
+	    'here=$${here%/*}' \
+	    'neapd=$${NEAP_NEAPD:-$$here/neapd}' \
+	    'case "$$1 $$2" in' \
+	    '"run -h" | "run --help") ;;' \
+	    '"run "*) case $$neapd in */*) ;; *) neapd=./$$neapd ;; esac' \
+	    '    [ -f "$$neapd" ] && [ -x "$$neapd" ] && exec "$$neapd" "$$@" ;;' \
+	    'esac' \
 	    "exec '$(PYTHON)' -I -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); \
 	from neaptide.cli import main; sys.exit(main())' \"\$$here/../python\" \"\$$@\"" >$@.new
 	@chmod 755 $@.new && mv $@.new $@
@@ -301,8 +310,9 @@ $(B)/bench-ingest: $(B)/obj/hosted/tests/bench/ingest.o $(B)/libhosted.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
 
-# Fuzzers hold the pure parts only: wire, base and the parsers of the daemon.
-fuzz_parts := $(wire_src) $(wildcard schema/base/*.c) $(filter-out daemon/main.c,$(daemon_src))
+# Fuzzers hold the pure parts only: wire, base, the parsers of the daemon, and the
+# reader of unwind tables.
+fuzz_parts := libhook/cfi.c libhook/cfi_apply.c $(wire_src) $(wildcard schema/base/*.c) $(filter-out daemon/main.c,$(daemon_src))
 $(B)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BASIC) -fsanitize=fuzzer-no-link,address,undefined -c $< -o $@

@@ -112,10 +112,13 @@ def check_hook() -> Outcome:
 def check_collector() -> Outcome:
     path = paths.neapd()
     if path is None:
-        return FAIL, "neapd is missing", "run make, or set NEAP_NEAPD to its path"
-    answer = subprocess.run(
-        [path, "--version"], capture_output=True, timeout=PATIENCE, check=False
-    )
+        return FAIL, "neapd is missing", paths.neapd_fix()
+    try:
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=PATIENCE, check=False
+        )
+    except OSError as error:
+        return FAIL, f"{path} cannot be started: {error.strerror}", paths.neapd_fix()
     words = answer.stdout.decode(errors="replace").split()
     if answer.returncode != 0 or not words:
         reason = answer.stderr.decode(errors="replace").strip().split("\n")[0]
@@ -133,7 +136,7 @@ def check_recording() -> Outcome:
     import neaptide
 
     path, true = paths.neapd(), shutil.which("true") or "/bin/true"
-    if path is None:
+    if path is None or not (os.path.isfile(path) and os.access(path, os.X_OK)):
         return FAIL, "nothing can be recorded without neapd", "see the row collector"
     with tempfile.TemporaryDirectory() as directory:
         out = os.path.join(directory, "doctor.neap")

@@ -24,6 +24,13 @@ def neapd() -> str | None:
     return find("NEAP_NEAPD", "bin", "neapd")
 
 
+def neapd_fix() -> str:
+    """What to do when that does not run."""
+    if os.environ.get("NEAP_NEAPD"):
+        return "set NEAP_NEAPD to its path, or unset it to use neap's own"
+    return "run make, or install neaptide again, or set NEAP_NEAPD to its path"
+
+
 def libneap() -> str | None:
     """The library that is loaded into programs."""
     return find("NEAP_HOOK", "lib", "libneap.so")

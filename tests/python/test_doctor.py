@@ -39,8 +39,30 @@ def test_missing_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEAP_HOOK", str(tmp_path / "none.so"))
     monkeypatch.setenv("NEAP_NEAPD", str(tmp_path / "none"))
     for name in ("hook", "collector", "recording"):
-        status, _, _ = checks.run_check(checks.CHECKS[name])
+        status, _, fix = checks.run_check(checks.CHECKS[name])
         assert status == "fail", name
+        assert fix is not None, name
+
+
+def test_a_collector_that_cannot_be_started(neap: Run, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("text")
+    for path, reason in (
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "Permission denied"),
+        (text, "Permission denied"),
+    ):
+        answer = neap("doctor", NEAP_NEAPD=str(path))
+        assert answer.stderr == ""
+        assert "Error" not in answer.stdout
+        lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
+        row = lines.index(f"collector fail {path} cannot be started: {reason}")
+        assert lines[row + 1] == (
+            "fix: set NEAP_NEAPD to its path, or unset it to use neap's own"
+        )
+        row = lines.index("recording fail nothing can be recorded without neapd")
+        assert lines[row + 1] == "fix: see the row collector"
+        assert lines[-1] == "2 rows must be put right to record"
 
 
 def test_a_library_that_does_not_load(

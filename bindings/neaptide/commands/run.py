@@ -2,10 +2,10 @@
 """Record CMD and its children: ``neap run`` becomes ``neapd run``.
 
 There is one implementation, in C, which needs no Python on the machine. This module
-only finds it and hands the words over as they are.
+only finds it and hands the words over as they are. The launcher of a build does the
+same without Python, and comes here for the help and for what went wrong.
 """
 
-import os
 import sys
 
 from neaptide import paths
@@ -37,16 +37,16 @@ def execute(words: list[str]) -> int:
     """Become neapd. Returns only when that is impossible, or for help."""
     program = paths.neapd()
     if program is None:
-        reason = "it is neither in the package nor in build/bin; run make"
+        reason = "it is neither in the package nor in build/bin"
     else:
         try:
             if words and words[0] in ("-h", "--help"):
                 return show_help(program)
             sys.stdout.flush()
-            os.execv(program, [program, "run", *words])
+            from neaptide.become import become
+
+            become(program, [program, "run", *words])
         except OSError as error:
             reason = f"{program}: {error.strerror}"
-    sys.stderr.write(
-        f"neap: cannot start neapd: {reason}, or set NEAP_NEAPD to its path\n"
-    )
+    sys.stderr.write(f"neap: cannot start neapd: {reason}; {paths.neapd_fix()}\n")
     return FAILED_STATUS
