@@ -13,7 +13,6 @@
 
 #include "libhook/emit.h"
 #include "libhook/guard.h"
-#include "libhook/life.h"
 #include "libhook/real.h"
 #include "libhook/sys.h"
 
@@ -143,37 +142,38 @@ static void record_break(const struct neap_context *caller, uint64_t before,
                            .old_size = before > after ? before - after : 0});
 }
 
+/*
+ * An allocator in the program itself may come here first of all, holding its lock: no
+ * look-up then, which would allocate and wait for that lock. glibc's own name does.
+ */
+void *__sbrk(intptr_t increment);
+
+static void *move_break(intptr_t increment)
+{
+    return neap_real.sbrk ? neap_real.sbrk(increment) : __sbrk(increment);
+}
+
 NEAP_EXPORT int brk(void *address)
 {
     struct neap_context caller = NEAP_CALLER();
-    uint64_t before;
-    int result;
+    void *before = move_break(0);
+    int result = 0;
 
-    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
-        neap_life_begin();
-    if (!neap_real.brk || !neap_real.sbrk) {
-        errno = ENOMEM;
-        return -1;
-    }
-    before = (uint64_t)(uintptr_t)neap_real.sbrk(0);
-    result = neap_real.brk(address);
+    if (neap_real.brk)
+        result = neap_real.brk(address);
+    else if (move_break((char *)address - (char *)before) == (void *)-1)
+        result = -1;
     if (result == 0)
-        record_break(&caller, before, (uint64_t)(uintptr_t)address);
+        record_break(&caller, (uint64_t)(uintptr_t)before,
+                     (uint64_t)(uintptr_t)address);
     return result;
 }
 
 NEAP_EXPORT void *sbrk(intptr_t increment)
 {
     struct neap_context caller = NEAP_CALLER();
-    void *before;
+    void *before = move_break(increment);
 
-    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
-        neap_life_begin();
-    if (!neap_real.sbrk) {
-        errno = ENOMEM;
-        return (void *)-1;
-    }
-    before = neap_real.sbrk(increment);
     if (before != (void *)-1)
         record_break(&caller, (uint64_t)(uintptr_t)before,
                      (uint64_t)(uintptr_t)before + (uint64_t)increment);
