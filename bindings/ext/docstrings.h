@@ -85,7 +85,9 @@
     "sql($self, /, statement, parameters=())\n" \
     "--\n" \
     "\n" \
-    "The answer to one SQL statement that reads, with a parameter for each ?."
+    "The answer to one SQL statement that reads, with a parameter for each ?.\n" \
+    "\n" \
+    "Parameters are bound by position; a mapping is a TypeError."
 
 #define NEAP_DOC_Recording_live \
     "live($self, /)\n" \

@@ -152,6 +152,23 @@ static PyObject *ask_report(PyObject *self, const struct neap_report_query *quer
     return neap_py_report_wrap(neap_py_state_of(self), report);
 }
 
+/* The number of an int; a usage error if SQLite has no room for it. */
+static bool int64_of(PyObject *self, PyObject *object, const char *what, int64_t *ret)
+{
+    int64_t number = PyLong_AsLongLong(object);
+
+    if (number == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+            return false;
+        PyErr_Clear();
+        PyErr_Format(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError],
+                     "%s must fit in 64 bits: from -2**63 to 2**63 - 1", what);
+        return false;
+    }
+    *ret = number;
+    return true;
+}
+
 /* A whole number, or None for `otherwise`. */
 static bool whole_number(PyObject *self, PyObject *object, const char *what,
                          int64_t otherwise, int64_t *ret)
@@ -159,8 +176,7 @@ static bool whole_number(PyObject *self, PyObject *object, const char *what,
     int64_t number = otherwise;
 
     if (object != Py_None) {
-        number = PyLong_AsLongLong(object);
-        if (number == -1 && PyErr_Occurred())
+        if (!int64_of(self, object, what, &number))
             return false;
         if (number < 0) {
             PyErr_Format(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError],
@@ -220,8 +236,7 @@ static bool parameter(PyObject *self, PyObject *value, struct neap_cell *ret)
         return true;
     if (PyLong_Check(value)) {
         ret->type = NEAP_CELL_INTEGER;
-        ret->integer = PyLong_AsLongLong(value);
-        return ret->integer != -1 || !PyErr_Occurred();
+        return int64_of(self, value, "an int as a parameter of SQL", &ret->integer);
     }
     if (PyFloat_Check(value)) {
         ret->type = NEAP_CELL_REAL;
@@ -267,6 +282,19 @@ static PyObject *table_or_null(PyObject *self, struct neap_table *table)
     return table ? neap_py_table_wrap(neap_py_state_of(self), table) : NULL;
 }
 
+/* The parameters as a tuple. A mapping's keys would be bound in place of its values. */
+static PyObject *parameters_of(PyObject *values)
+{
+    if (!values)
+        return PyTuple_New(0);
+    if (!PyDict_Check(values) && !PyObject_HasAttrString(values, "keys"))
+        return PySequence_Tuple(values);
+    PyErr_SetString(PyExc_TypeError,
+                    "the parameters of SQL are a sequence, bound by position: write ? "
+                    "in the statement and give a list or tuple instead of a mapping");
+    return NULL;
+}
+
 static PyObject *sql(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"statement", "parameters", NULL};
@@ -278,7 +306,7 @@ static PyObject *sql(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:sql", names, &statement,
                                      &values))
         return NULL;
-    tuple = values ? PySequence_Tuple(values) : PyTuple_New(0);
+    tuple = parameters_of(values);
     if (!tuple)
         return NULL;
     count = PyTuple_Size(tuple);

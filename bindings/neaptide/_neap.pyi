@@ -64,7 +64,6 @@ class SqlError(Error):
 
 def open(path: str | bytes | PathLike[str] | PathLike[bytes]) -> Recording:
     """Open a recording for reading, finished or still being written."""
-
 @final
 class Recording:
     """An open recording; a context manager that closes it.
@@ -111,7 +110,10 @@ class Recording:
         false, what the C and C++ runtimes keep on purpose is suppressed as well.
         """
     def sql(self, statement: str, parameters: Sequence[_Cell] = ()) -> Table:
-        """The answer to one SQL statement that reads, with a parameter for each ?."""
+        """The answer to one SQL statement that reads, with a parameter for each ?.
+
+        Parameters are bound by position; a mapping is a TypeError.
+        """
     def live(self) -> Table:
         """The blocks that were never freed: the view live."""
     def maps(self) -> Table:

@@ -4,6 +4,7 @@
 import signal
 import threading
 import time
+from collections import UserDict
 from pathlib import Path
 
 import neaptide
@@ -85,10 +86,19 @@ def test_bad_parameters(sample: Path) -> None:
     with neaptide.open(sample) as rec:
         with pytest.raises(neaptide.UsageError, match="must be int, float"):
             rec.sql("SELECT ?", [object()])
-        with pytest.raises(OverflowError):
-            rec.sql("SELECT ?", [2**63])
+        for number in (2**63, -(2**63) - 1, 10**40):
+            with pytest.raises(neaptide.UsageError, match="must fit in 64 bits"):
+                rec.sql("SELECT ?", [number])
+            with pytest.raises(neaptide.UsageError, match="limit must fit in 64 bits"):
+                rec.report(limit=number)
+            with pytest.raises(neaptide.UsageError, match="pid must fit in 64 bits"):
+                rec.leaks(pid=number)
         with pytest.raises(TypeError):
             rec.sql("SELECT ?", 5)
+        for mapping in ({"a": 1}, UserDict(a=1)):
+            with pytest.raises(TypeError, match="bound by position"):
+                rec.sql("SELECT :a", mapping)
+        assert rec.sql("SELECT :a", [1])[0] == (1,)
         with pytest.raises(ValueError, match="null"):
             rec.sql("SELECT '\0'")
 
