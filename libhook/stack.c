@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "libhook/life.h"
 #include "libhook/sys.h"
 
 #define PAGE_MASK   (~(uint64_t)(NEAP_PAGE - 1))
@@ -35,9 +34,10 @@ static bool readable(uint64_t page, unsigned pages)
     for (unsigned i = 0; i < pages; i++)
         from[i] =
             (struct iovec){(void *)(uintptr_t)(page + (uint64_t)i * NEAP_PAGE), 1};
-    got = NEAP_SYS(SYS_process_vm_readv, neap_process->pid, &to, 1, from, pages, 0);
+    /* By our own tid: the process's may be a main thread that has ended. */
+    got = NEAP_SYS(SYS_process_vm_readv, neap_tls.tid, &to, 1, from, pages, 0);
     /* A sandbox may forbid it: then that the pages are mapped must do. */
-    if (got == -EPERM || got == -ENOSYS || got == -EACCES)
+    if (got < 0 && got != -EFAULT)
         return NEAP_SYS3(SYS_mincore, page, (uint64_t)pages * NEAP_PAGE, bytes) == 0;
     return got == (long)pages;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs laid out in memory in other ways than today's linker's default."""
+"""Programs and threads laid out in memory in other ways than the usual one."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def test_segments_apart(record: Record) -> None:
     assert (row["verify_differences"], row["truncated_stacks"]) == (0, 0)
     [module] = rec.rows("SELECT build_id FROM module WHERE path LIKE '%/gaps'")
     assert module["build_id"]
+
+
+def test_stack_of_a_thread_that_outlives_main(record: Record) -> None:
+    """The main thread is gone: its pid no longer stands for the process's memory."""
+    rec = record(target("ends", "main_leaves"), env={"NEAP_VERIFY": "1"}).expect(0).rec
+    [row] = rec.rows("SELECT verified, verify_differences, truncated_stacks FROM process")
+    assert row["verified"] > 0
+    assert (row["verify_differences"], row["truncated_stacks"]) == (0, 0)
