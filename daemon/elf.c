@@ -3,9 +3,10 @@
  * Reading of ELF headers, program headers, the dynamic section and .dynsym.
  *
  * Layout read: Ehdr; Phdr[e_phnum] for PT_INTERP, PT_DYNAMIC and PT_NOTE; of the
- * dynamic section only whether DT_SONAME is there; Shdr[e_shnum] for .dynsym with
- * its string table and for .go.buildinfo. Any part that lies outside of the file, or
- * beyond the limits below, is taken as absent.
+ * dynamic section DT_SONAME's being there and the names of DT_NEEDED, whose string
+ * table is found by PT_LOAD; Shdr[e_shnum] for .dynsym with its string table and for
+ * .go.buildinfo. Any part that lies outside of the file, or beyond the limits below,
+ * is taken as absent.
  */
 #include "daemon/elf.h"
 
@@ -14,11 +15,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "schema/attr.h"
 #include "schema/base/cleanup.h"
 
 #define NAMES_MAX   (64u << 20) /* bytes of a string table worth reading */
 #define SYMBOLS_MAX (1u << 20)
 #define HEADERS_MAX 4096u
+#define NEEDED_MAX  256u
 #define NOTES_MAX   (64u << 10)
 
 #if defined(__x86_64__)
@@ -54,6 +57,17 @@ static bool read_at(const struct file *file, uint64_t offset, void *buffer,
     return true;
 }
 
+/* As much of a text at `offset` as there is and as fits. */
+static void read_start(const struct file *file, uint64_t offset, char *ret, size_t size)
+{
+    uint64_t rest = offset < file->size ? file->size - offset : 0;
+    uint64_t length = rest < size - 1 ? rest : size - 1;
+
+    if (!read_at(file, offset, ret, length))
+        length = 0;
+    ret[length] = 0;
+}
+
 /* `length` bytes at `offset` in fresh memory, NUL behind them; NULL if there are none.
  */
 static char *read_block(const struct file *file, uint64_t offset, uint64_t length)
@@ -69,20 +83,91 @@ static char *read_block(const struct file *file, uint64_t offset, uint64_t lengt
     return neap_take(block);
 }
 
-static void read_dynamic(const struct file *file, const Elf64_Phdr *phdr,
-                         struct neap_elf *elf)
+/* Where in the file that is which is loaded at `address`; false: nowhere. */
+static bool find_offset(const struct file *file, const Elf64_Ehdr *ehdr,
+                        uint64_t address, uint64_t *ret)
+{
+    for (uint64_t i = 0; i < ehdr->e_phnum; i++) {
+        Elf64_Phdr phdr;
+
+        if (!read_at(file, ehdr->e_phoff + i * sizeof(phdr), &phdr, sizeof(phdr)))
+            return false;
+        if (phdr.p_type == PT_LOAD && address >= phdr.p_vaddr &&
+            address - phdr.p_vaddr < phdr.p_filesz) {
+            *ret = phdr.p_offset + (address - phdr.p_vaddr);
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *sanitizer_of(const char *library)
+{
+    static const struct {
+        const char *library, *option;
+    } known[] = {
+        {"libasan.so", "address"},       {"libtsan.so", "thread"},
+        {"liblsan.so", "leak"},          {"libhwasan.so", "hwaddress"},
+        {"libclang_rt.asan", "address"}, {"libclang_rt.tsan", "thread"},
+        {"libclang_rt.lsan", "leak"},    {"libclang_rt.hwasan", "hwaddress"},
+    };
+
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(known); i++) {
+        size_t length = strlen(known[i].library);
+
+        if (strncmp(library, known[i].library, length) == 0 &&
+            strchr(".-", library[length])) /* or the end */
+            return known[i].option;
+    }
+    return NULL;
+}
+
+static void read_dynamic(const struct file *file, const Elf64_Ehdr *ehdr,
+                         const Elf64_Phdr *phdr, struct neap_elf *elf)
 {
     uint64_t count = phdr->p_filesz / sizeof(Elf64_Dyn);
+    uint64_t needed[NEEDED_MAX], names = 0, address = 0;
+    unsigned needs = 0;
 
     for (uint64_t i = 0; i < count && i < HEADERS_MAX; i++) {
         Elf64_Dyn dyn;
 
         if (!read_at(file, phdr->p_offset + i * sizeof(dyn), &dyn, sizeof(dyn)) ||
             dyn.d_tag == DT_NULL)
-            return;
+            break;
         if (dyn.d_tag == DT_SONAME)
             elf->named = true;
+        else if (dyn.d_tag == DT_STRTAB)
+            address = dyn.d_un.d_ptr;
+        else if (dyn.d_tag == DT_NEEDED && needs < NEEDED_MAX)
+            needed[needs++] = dyn.d_un.d_val;
     }
+    if (!needs || !find_offset(file, ehdr, address, &names))
+        return;
+    for (unsigned i = 0; i < needs && !elf->sanitizer; i++) {
+        /* Long enough for any of the names looked for. */
+        char name[32] = "";
+
+        if (names > file->size || needed[i] > file->size)
+            continue;
+        read_start(file, names + needed[i], name, sizeof(name));
+        elf->sanitizer = sanitizer_of(name);
+    }
+}
+
+/* As the kernel wants it: a path, and the NUL that ends it. */
+static void read_interpreter(const struct file *file, const Elf64_Phdr *phdr,
+                             struct neap_elf *elf)
+{
+    uint64_t length = phdr->p_filesz;
+
+    if (elf->interpreted) /* the kernel takes the first */
+        return;
+    elf->interpreted = true;
+    if (length < 2 || length > sizeof(elf->interpreter) ||
+        !read_at(file, phdr->p_offset, elf->interpreter, length) ||
+        elf->interpreter[length - 1] != 0)
+        elf->interpreter[0] = 0;
 }
 
 /* The Go linker leaves its build id in a note of the owner "Go". */
@@ -125,9 +210,9 @@ static void read_segments(const struct file *file, const Elf64_Ehdr *ehdr,
             return;
         }
         if (phdr.p_type == PT_INTERP)
-            elf->interpreted = true;
+            read_interpreter(file, &phdr, elf);
         else if (phdr.p_type == PT_DYNAMIC)
-            read_dynamic(file, &phdr, elf);
+            read_dynamic(file, ehdr, &phdr, elf);
         else if (phdr.p_type == PT_NOTE)
             read_notes(file, &phdr, elf);
     }

@@ -9,6 +9,7 @@
 #ifndef NEAP_DAEMON_ELF_H
 #define NEAP_DAEMON_ELF_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@ struct neap_elf {
     bool named;       /* has DT_SONAME: a library that can be run, such as ld.so */
     bool go;          /* made by the Go linker */
     bool own_malloc;  /* exports malloc itself */
+    /* The sanitizer whose shared library it asks for, an option of -fsanitize=. */
+    const char *sanitizer;      /* NULL: none */
+    char interpreter[PATH_MAX]; /* PT_INTERP's text, "" where it makes no sense */
 };
 
 /* Look into `fd`, wherever its offset stands. Never fails: what is no ELF says so. */

@@ -73,10 +73,8 @@ static int find_program(struct launch *launch)
     struct neap_error *error =
         neap_program_find(launch->config->command[0], &launch->program, &status);
 
-    if (!error) {
-        status = NEAP_STATUS_FAILED;
-        error = neap_program_inspect(launch->program, &note);
-    }
+    if (!error)
+        error = neap_program_inspect(launch->program, &note, &status);
     if (error) {
         neap_log_error(error);
         return status;

@@ -95,10 +95,52 @@ static char *script_interpreter(int fd)
     if (length < 3 || line[0] != '#' || line[1] != '!')
         return NULL;
     line[length] = 0;
-    line[strcspn(line, "\n")] = 0;
     word = line + 2 + strspn(line + 2, " \t");
+    /* The kernel wants no part of a path that goes on behind what it reads. */
+    if (length == SCRIPT_LINE && word[strcspn(word, " \t\n")] == 0)
+        return NULL;
+    line[strcspn(line, "\n")] = 0;
     word[strcspn(word, " \t")] = 0;
     return *word ? strdup(word) : NULL;
+}
+
+/* `text` with what is no visible character spelt out, cut if it is very long. */
+static const char *visible(const char *text, char *ret, size_t size)
+{
+    char *to = ret;
+
+    for (; *text && to + sizeof("\\xff") <= ret + size; text++) {
+        unsigned char byte = (unsigned char)*text;
+
+        if (byte == '\r')
+            to = stpcpy(to, "\\r");
+        else if (byte < ' ' || byte == 0x7f)
+            to += sprintf(to, "\\x%02x", byte);
+        else
+            *to++ = *text;
+    }
+    *to = 0;
+    return ret;
+}
+
+/* The exec of `path` would say only that something is not there, not what. */
+static struct neap_error *try_interpreter(const char *path, const char *interpreter,
+                                          bool is_script, int *ret_status)
+{
+    int errnum = try_file(interpreter);
+    size_t length = strlen(interpreter);
+    char name[512];
+
+    if (!errnum)
+        return NULL;
+    *ret_status = errnum == ENOENT ? NEAP_STATUS_NOT_FOUND : NEAP_STATUS_CANNOT;
+    visible(interpreter, name, sizeof(name));
+    if (is_script && length && interpreter[length - 1] == '\r')
+        return neap_error_create(NEAP_ERROR_MISSING,
+                                 "cannot run '%s': there is no interpreter '%s'; its "
+                                 "lines end in CR LF: save it with Unix line ends",
+                                 path, name);
+    return neap_error_os(errnum, "cannot run '%s': its interpreter '%s'", path, name);
 }
 
 /* The dynamic linker will run this in secure mode: it does not preload then. */
@@ -113,6 +155,20 @@ static bool is_privileged(int fd)
     if ((st.st_mode & S_ISGID) && (st.st_mode & S_IXGRP) && st.st_gid != getegid())
         return true;
     return geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0;
+}
+
+/* Its library serves malloc and insists on being the first in the program. */
+static struct neap_error *refuse_sanitizer(const char *path, const char *option)
+{
+    const char *name = strcmp(option, "address") == 0  ? "AddressSanitizer"
+                       : strcmp(option, "thread") == 0 ? "ThreadSanitizer"
+                       : strcmp(option, "leak") == 0   ? "LeakSanitizer"
+                                                       : "HWAddressSanitizer";
+
+    return neap_error_create(NEAP_ERROR_USAGE,
+                             "%s is built with %s, whose allocator cannot be recorded; "
+                             "it was not started (build it without -fsanitize=%s)",
+                             path, name, option);
 }
 
 static struct neap_error *refuse(const char *path, const struct neap_elf *elf)
@@ -130,6 +186,8 @@ static struct neap_error *refuse(const char *path, const struct neap_elf *elf)
                                  "libneap.so cannot be loaded into it; it was not "
                                  "started",
                                  path);
+    if (elf->sanitizer)
+        return refuse_sanitizer(path, elf->sanitizer);
     if (elf->interpreted || elf->named)
         return NULL;
     if (elf->go)
@@ -159,7 +217,8 @@ static const char *choose_note(int fd, const struct neap_elf *elf)
     return NULL;
 }
 
-static struct neap_error *inspect(const char *path, unsigned depth, char **ret_note)
+static struct neap_error *inspect(const char *path, unsigned depth, char **ret_note,
+                                  int *ret_status)
 {
     neap_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     neap_auto_free char *interpreter = NULL;
@@ -174,9 +233,12 @@ static struct neap_error *inspect(const char *path, unsigned depth, char **ret_n
         interpreter = script_interpreter(fd);
         if (!interpreter || depth == SCRIPT_DEPTH)
             return NULL;
-        return inspect(interpreter, depth + 1, ret_note);
+        error = try_interpreter(path, interpreter, true, ret_status);
+        return error ? error : inspect(interpreter, depth + 1, ret_note, ret_status);
     }
     error = refuse(path, &elf);
+    if (!error && elf.interpreter[0])
+        error = try_interpreter(path, elf.interpreter, false, ret_status);
     if (error)
         return error;
     text = choose_note(fd, &elf);
@@ -187,8 +249,10 @@ static struct neap_error *inspect(const char *path, unsigned depth, char **ret_n
     return NULL;
 }
 
-struct neap_error *neap_program_inspect(const char *path, char **ret_note)
+struct neap_error *neap_program_inspect(const char *path, char **ret_note,
+                                        int *ret_status)
 {
     *ret_note = NULL;
-    return inspect(path, 0, ret_note);
+    *ret_status = NEAP_STATUS_FAILED;
+    return inspect(path, 0, ret_note, ret_status);
 }

@@ -22,10 +22,12 @@ struct neap_error *neap_program_find(const char *name, char **ret,
 
 /*
  * Look at the file, and at the interpreter if it is a script. An error is a program
- * that must not be started, because libneap.so cannot be loaded into it. `*ret_note`
- * (the caller's) is a line for people about what will not be seen, or NULL.
+ * that must not be started, because libneap.so cannot be loaded into it (`*ret_status`
+ * is FAILED), or that cannot be, because its interpreter is missing (NOT_FOUND) or
+ * cannot be run (CANNOT). `*ret_note` (the caller's) is a line for people about what
+ * will not be seen, or NULL.
  */
-struct neap_error *neap_program_inspect(const char *path,
-                                        char **ret_note) NEAP_MUST_CHECK;
+struct neap_error *neap_program_inspect(const char *path, char **ret_note,
+                                        int *ret_status) NEAP_MUST_CHECK;
 
 #endif

@@ -99,6 +99,31 @@ def test_script_of_a_static_interpreter(
     assert "static" in refused(record, [script], 125)
 
 
+@pytest.mark.parametrize("kind", ["address", "thread", "leak"])
+def test_sanitizer(record: Record, compile_c: Compile, kind: str) -> None:
+    """gcc's sanitizers bring an allocator that insists on being the first."""
+    try:
+        program = compile_c(HELLO, f"-fsanitize={kind}", compiler="gcc")
+    except AssertionError:
+        pytest.skip(f"no library for -fsanitize={kind} here")
+    line = refused(record, [program], 125)
+    assert str(program) in line
+    assert f"-fsanitize={kind}" in line
+
+
+def test_missing_interpreter(
+    record: Record, compile_c: Compile, tmp_path: Path
+) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/bin/sh\r\nexit 0\r\n")
+    script.chmod(0o755)
+    assert "/bin/sh\\r" in refused(record, [script], 127)
+    script.write_text(f"#!{tmp_path}\n")
+    assert f"'{tmp_path}'" in refused(record, [script], 126)
+    program = compile_c(HELLO, "-Wl,--dynamic-linker=/nowhere/ld.so")
+    assert "/nowhere/ld.so" in refused(record, [program], 127)
+
+
 def test_missing_program(record: Record, tmp_path: Path) -> None:
     assert "no-such-program" in refused(record, ["no-such-program"], 127)
     refused(record, [tmp_path / "none"], 127)

@@ -22,6 +22,7 @@
 
 #include "daemon/elf.h"
 #include "daemon/program.h"
+#include "schema/attr.h"
 #include "schema/base/cleanup.h"
 
 #define IMAGE_BYTES 4096
@@ -33,7 +34,7 @@ struct image {
     Elf64_Ehdr ehdr;
     Elf64_Phdr phdr[4];
     Elf64_Shdr shdr[3];
-    Elf64_Dyn dyn[2];
+    Elf64_Dyn dyn[4];
     Elf64_Nhdr note;
     char note_name[4];
     char note_desc[4];
@@ -181,6 +182,55 @@ static void test_own_malloc(void **state)
     assert_false(elf.own_malloc);
 }
 
+/* A program that asks for one library; image.names + 1 is its name. */
+static void make_needing(struct image *image, const char *library)
+{
+    make_image(image);
+    image->phdr[0].p_vaddr = 0x400000;
+    image->phdr[0].p_filesz = sizeof(*image);
+    add_segment(image, PT_DYNAMIC, offsetof(struct image, dyn), sizeof(image->dyn));
+    image->dyn[0].d_tag = DT_NEEDED;
+    image->dyn[0].d_un.d_val = 1;
+    image->dyn[1].d_tag = DT_STRTAB;
+    image->dyn[1].d_un.d_ptr = 0x400000 + offsetof(struct image, names);
+    snprintf(image->names + 1, sizeof(image->names) - 1, "%s", library);
+}
+
+static void test_sanitizers(void **state)
+{
+    static const char *const libraries[][2] = {
+        {"libasan.so.8", "address"},
+        {"libtsan.so", "thread"},
+        {"liblsan.so.0", "leak"},
+        {"libhwasan.so.0", "hwaddress"},
+        {"libclang_rt.asan-x86_64.so", "address"},
+        {"libasan.software", NULL},
+        {"libc.so.6", NULL},
+        {"libubsan.so.1", NULL},
+        {"", NULL},
+    };
+    struct neap_elf elf;
+    struct image image;
+
+    (void)state;
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(libraries); i++) {
+        make_needing(&image, libraries[i][0]);
+        inspect_image(&image, &elf);
+        if (libraries[i][1])
+            assert_string_equal(elf.sanitizer, libraries[i][1]);
+        else
+            assert_null(elf.sanitizer);
+    }
+    make_needing(&image, "libasan.so.8");
+    image.dyn[0].d_un.d_val = UINT64_MAX - 7;
+    inspect_image(&image, &elf);
+    assert_null(elf.sanitizer);
+    make_needing(&image, "libasan.so.8");
+    image.dyn[1].d_un.d_ptr = 0x500000;
+    inspect_image(&image, &elf);
+    assert_null(elf.sanitizer);
+}
+
 /* Cut anywhere, and with any byte turned over: an answer, whatever it is. */
 static void test_evil(void **state)
 {
@@ -224,23 +274,32 @@ static char *put_file(const char *name, const void *bytes, size_t length, mode_t
     return path;
 }
 
-static void expect_refused(const char *path, const char *word)
+static void expect_error(const char *path, int wanted, const char *word)
 {
     neap_auto_free char *note = NULL;
-    struct neap_error *error = neap_program_inspect(path, &note);
+    int status = -1;
+    struct neap_error *error = neap_program_inspect(path, &note, &status);
 
     assert_non_null(error);
+    assert_int_equal(status, wanted);
+    assert_null(strchr(error->message, '\n'));
     assert_non_null(strstr(error->message, word));
     assert_non_null(strstr(error->message, path));
     neap_error_destroy(error);
     assert_null(note);
 }
 
+static void expect_refused(const char *path, const char *word)
+{
+    expect_error(path, NEAP_STATUS_FAILED, word);
+}
+
 static void expect_allowed(const char *path, const char *word)
 {
     neap_auto_free char *note = NULL;
+    int status = -1;
 
-    assert_null(neap_program_inspect(path, &note));
+    assert_null(neap_program_inspect(path, &note, &status));
     if (word)
         assert_non_null(strstr(note ? note : "", word));
     else
@@ -272,6 +331,32 @@ static void test_verdicts(void **state)
     expect_refused(put_file("i386", &image, sizeof(image), 0700), "32-bit");
     expect_allowed(put_file("text", "echo hello\n", 11, 0700), NULL);
     expect_allowed(put_file("empty", "", 0, 0700), NULL);
+}
+
+static void test_missing_interpreter(void **state)
+{
+    struct image image;
+    char line[300];
+    int length;
+
+    (void)state;
+    expect_error(put_file("dos", "#!/bin/sh\r\nexit 0\r\n", 20, 0700),
+                 NEAP_STATUS_NOT_FOUND, "'/bin/sh\\r'");
+    expect_error(put_file("gone", "#!/nowhere/sh -x\n", 17, 0700),
+                 NEAP_STATUS_NOT_FOUND, "'/nowhere/sh'");
+    expect_error(put_file("folder", "#! /tmp\n", 8, 0700), NEAP_STATUS_CANNOT,
+                 "'/tmp'");
+    make_image(&image);
+    memcpy(image.names, "/nowhere/ld.so", 15);
+    add_segment(&image, PT_INTERP, offsetof(struct image, names), 15);
+    expect_error(put_file("noloader", &image, sizeof(image), 0700),
+                 NEAP_STATUS_NOT_FOUND, "'/nowhere/ld.so'");
+    /* Without its NUL it is no path: the kernel says what it thinks of that. */
+    image.phdr[1].p_filesz = 14;
+    expect_allowed(put_file("noloader", &image, sizeof(image), 0700), NULL);
+    /* A path that goes on beyond what the kernel reads is not looked for. */
+    length = snprintf(line, sizeof(line), "#!/%0280d\n", 0);
+    expect_allowed(put_file("long", line, (size_t)length, 0700), NULL);
 }
 
 static void test_setuid(void **state)
@@ -306,7 +391,8 @@ static void test_scripts(void **state)
     snprintf(line, sizeof(line), "%s/script", directory);
     {
         neap_auto_free char *note = NULL;
-        struct neap_error *error = neap_program_inspect(line, &note);
+        int status;
+        struct neap_error *error = neap_program_inspect(line, &note, &status);
 
         assert_non_null(error);
         assert_non_null(strstr(error->message, "interpreter is statically linked"));
@@ -390,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_own_malloc), cmocka_unit_test(test_evil),
         cmocka_unit_test(test_verdicts),   cmocka_unit_test(test_setuid),
         cmocka_unit_test(test_scripts),    cmocka_unit_test(test_find),
+        cmocka_unit_test(test_sanitizers), cmocka_unit_test(test_missing_interpreter),
     };
 
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
