@@ -6,7 +6,9 @@
  * the terminal sends (SI_KERNEL) goes to the whole foreground group, the command
  * included, and is dropped here; what was meant for us is passed on. SIGALRM and its
  * like, from a timer set before we were started, are the command's as well. Stops and
- * SIGCONT act as always.
+ * SIGCONT act as always. Who ends a command may do so several times in a row, as
+ * timeout(1) does, to it and to its group: only a signal that comes well after the
+ * command's end says that somebody does not want to wait for the collector.
  *
  * Descriptors. Once the command runs, nothing that it may want to see closed stays
  * open here, but standard error, where the last words go.
@@ -24,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "daemon/collect.h"
 #include "daemon/control.h"
@@ -38,6 +41,7 @@
 #define STOPPED_PATIENCE_MS 10000 /* for a collector that somebody stopped */
 #define CHECK_MS            1000
 #define ANSWER_MS           1000
+#define IMPATIENT_NS        1000000000ull /* after CMD's end: a signal is for us */
 
 struct launch {
     const struct neap_config *config;
@@ -51,6 +55,7 @@ struct launch {
     pid_t command;
     int status; /* of waitpid; valid if ended */
     bool ended;
+    uint64_t ended_ns;
     bool answered; /* the tally has come */
     bool hurry;    /* the person wants us to go */
 };
@@ -238,6 +243,14 @@ static void control_ready(struct launch *launch)
         neap_tally_say(&message.tally, launch->paths.output);
 }
 
+static uint64_t clock_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
 static void reap(struct launch *launch)
 {
     struct neap_control_message message = {.kind = NEAP_CONTROL_ENDED};
@@ -246,6 +259,7 @@ static void reap(struct launch *launch)
     if (!launch->ended &&
         waitpid(launch->command, &status, WNOHANG) == launch->command) {
         launch->ended = true;
+        launch->ended_ns = clock_now();
         launch->status = status;
         message.value = status;
         if (launch->control >= 0)
@@ -263,8 +277,9 @@ static void pass_on(struct launch *launch, const struct signalfd_siginfo *info)
         number == SIGURG)
         return;
     if (launch->ended) {
-        launch->hurry |= number == SIGINT || number == SIGTERM || number == SIGQUIT ||
-                         number == SIGHUP;
+        launch->hurry |= (number == SIGINT || number == SIGTERM || number == SIGQUIT ||
+                          number == SIGHUP) &&
+                         clock_now() - launch->ended_ns > IMPATIENT_NS;
         return;
     }
     if (!of_terminal)

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import (
@@ -103,3 +107,62 @@ def test_signal_is_handed_on(
         number,
     )
     rec.close()
+
+
+class Ended:
+    """A run whose CMD was ended by SIGTERM while its collector stood still."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        argv = [NEAPD, "run", "-o", path, "--", *target("steady", "100000", "4")]
+        self.run = subprocess.Popen(
+            [str(word) for word in argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            start_new_session=True,
+        )
+        assert self.run.stdout is not None
+        assert self.run.stdout.readline() == b"started\n"
+        self.collector = wait_until(lambda: collector_of(path), "a collector")
+        os.kill(self.collector, signal.SIGSTOP)
+        self.run.send_signal(signal.SIGTERM)
+        wait_until(lambda: self.children() == [self.collector], "the command's end")
+
+    def children(self) -> list[int]:
+        place = Path(f"/proc/{self.run.pid}/task/{self.run.pid}/children")
+        return [int(word) for word in place.read_text().split()]
+
+    def end(self) -> str:
+        """What it said; the collector runs again, to the recording's end."""
+        os.kill(self.collector, signal.SIGCONT)
+        _, said = self.run.communicate(timeout=60)
+        assert self.run.returncode == 128 + signal.SIGTERM
+        wait_until(lambda: collector_of(self.path) is None, "the collector's end")
+        return said.decode()
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[Ended]:
+    run = Ended(tmp_path / "x.neap")
+    yield run
+    if run.run.poll() is None:
+        os.kill(run.collector, signal.SIGCONT)
+        run.run.kill()
+        run.run.communicate()
+
+
+def test_second_signal_at_once(ended: Ended) -> None:
+    """timeout(1) ends CMD, then the group it is in: that is not impatience."""
+    ended.run.send_signal(signal.SIGTERM)
+    said = ended.end()
+    assert "not waiting" not in said
+    assert "neap report" in said, "the tally"
+
+
+def test_second_signal_later(ended: Ended) -> None:
+    """Who still sends signals when CMD has long ended does not want to wait."""
+    while ended.run.poll() is None:
+        ended.run.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # with less than a second between, no other patience ends
+    assert f"not waiting for the collector, process {ended.collector}" in ended.end()
