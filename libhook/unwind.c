@@ -402,8 +402,9 @@ struct rbp_load {
 struct neap_memo {
     uint32_t depth; /* frames known, outermost first; 0 = none */
     uint32_t generation;
-    int32_t score; /* falls with each walk that knew less than half */
-    int32_t rest;  /* walks until the next try */
+    uint64_t stack_hi; /* of the stack they are on: a lane's last thread had another */
+    int32_t score;     /* falls with each walk that knew less than half */
+    int32_t rest;      /* walks until the next try */
     struct known_frame frame[NEAP_STACK_DEPTH_MAX];
     struct rbp_load load[NEAP_STACK_DEPTH_MAX];
     struct {
@@ -431,8 +432,11 @@ NEAP_ALWAYS_INLINE unsigned still_known(const struct neap_memo *memo, uint64_t s
         if (*(const uint64_t *)(uintptr_t)memo->frame[i].slot != memo->frame[i].pc)
             break;
     loads = i ? memo->frame[i - 1].loads : 0;
+    /* The innermost's may lie below sp, where nothing need be mapped: its rbp is
+     * compared itself where the walks meet. */
     for (unsigned l = 0; l < loads; l++)
-        if (*(const uint64_t *)(uintptr_t)memo->load[l].slot != memo->load[l].value)
+        if (memo->load[l].slot >= sp &&
+            *(const uint64_t *)(uintptr_t)memo->load[l].slot != memo->load[l].value)
             return memo->load[l].frame;
     return i;
 }
@@ -485,8 +489,10 @@ static bool walk_from_last(struct neap_tls *tls, const struct neap_context *cont
     }
     if (!neap_stack_owns(tls, sp))
         return false;
-    if (NEAP_UNLIKELY(memo->generation != generation)) {
+    if (NEAP_UNLIKELY(memo->generation != generation ||
+                      memo->stack_hi != tls->stack_hi)) {
         memo->generation = generation;
+        memo->stack_hi = tls->stack_hi;
         memo->depth = 0;
     }
     known = still_known(memo, sp);
