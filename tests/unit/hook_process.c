@@ -131,6 +131,7 @@ void hook_tick(void)
 struct neap_tls *hook_thread(void)
 {
     memset(&neap_tls, 0, sizeof(neap_tls));
+    neap_tls.tid = (uint32_t)gettid();
     return &neap_tls;
 }
 

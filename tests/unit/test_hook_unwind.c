@@ -30,12 +30,15 @@
 
 static uint64_t mine[NEAP_STACK_DEPTH_MAX], theirs[NEAP_STACK_DEPTH_MAX + 1];
 static struct neap_walk last;
-static unsigned walks;
+static unsigned walks, remembered;
+static struct neap_memo *memo; /* NULL: only walks afresh are looked at */
 static volatile unsigned sink;
 
 static int setup(void **state)
 {
-    return hook_process_setup(state);
+    memo = neap_unwind_memo();
+    remembered = 0;
+    return memo ? hook_process_setup(state) : -1;
 }
 
 /*
@@ -58,6 +61,28 @@ static unsigned second_opinion(const struct neap_context *caller)
 #endif
 }
 
+/* The same walk with what is remembered of the one before must say the same. */
+static void walk_from_memory(const struct neap_context *caller)
+{
+    static uint64_t again[NEAP_STACK_DEPTH_MAX];
+    struct neap_walk walked;
+
+#ifdef __SANITIZE_ADDRESS__
+    /* Slots of the last walk are looked at wherever they now lie, be it in what the
+     * sanitizer keeps free around another function's variables. */
+    return;
+#endif
+    neap_tls.memo = memo;
+    neap_unwind(&neap_tls, caller, 0, again, &walked);
+    neap_unwind_frames(&neap_tls, &walked, again);
+    neap_tls.memo = NULL;
+    remembered += walked.remembered;
+    assert_int_equal(walked.depth, last.depth);
+    assert_int_equal(walked.flags, last.flags);
+    assert_true(walked.hash == last.hash);
+    assert_memory_equal(again, mine, last.depth * sizeof(mine[0]));
+}
+
 /* As an entry point does it: from our caller outwards, by both. */
 static __attribute__((noinline)) void walk_here(void)
 {
@@ -69,6 +94,7 @@ static __attribute__((noinline)) void walk_here(void)
     neap_unwind(&neap_tls, &caller, 0, mine, &last);
     walks++;
     assert_true(mine[0] == caller.pc);
+    walk_from_memory(&caller);
     if (last.flags & NEAP_STACK_TRUNCATED)
         return;
     depth = second_opinion(&caller);
@@ -167,6 +193,9 @@ static void a_tree_of_calls_is_walked_as_libunwind_does(void **state)
     for (unsigned i = 0; i < 60; i++)
         sink = grow(1 + roll(14));
     assert_true(walks > 100);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(remembered > walks / 10);
+#endif
     assert_int_equal(last.flags, 0);
 }
 
@@ -237,6 +266,34 @@ static void a_thread_is_walked_to_its_start(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(last.flags, 0);
     assert_true(last.depth > 6);
+}
+
+/* A lane's memory of walks goes to the lane's next thread. */
+static void run_on(uint8_t *stack, size_t bytes)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstack(&attributes, stack, bytes), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, in_thread, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pthread_attr_destroy(&attributes);
+}
+
+static void what_is_remembered_of_a_stack_that_is_gone_is_not_looked_at(void **state)
+{
+    const size_t bytes = 1 << 20;
+    uint8_t *stacks = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)state;
+    assert_true(stacks != MAP_FAILED);
+    run_on(stacks + bytes, bytes);
+    assert_int_equal(munmap(stacks + bytes, bytes), 0);
+    run_on(stacks, bytes);
+    assert_int_equal(last.flags, 0);
+    assert_int_equal(munmap(stacks, bytes), 0);
 }
 
 static ucontext_t outside, coroutine;
@@ -421,6 +478,7 @@ int main(void)
         TEST(the_same_stack_has_the_same_hash),
         TEST(recursion_is_cut_at_the_limit_and_says_so),
         TEST(a_thread_is_walked_to_its_start),
+        TEST(what_is_remembered_of_a_stack_that_is_gone_is_not_looked_at),
         TEST(a_coroutine_is_walked_to_its_root),
         TEST(a_signal_handler_is_walked_into_what_it_interrupted),
         TEST(so_is_one_on_a_stack_of_its_own),
