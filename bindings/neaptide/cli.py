@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from errno import EBADF
 from importlib import import_module
 
 TYPE_CHECKING = False  # typing's own costs more to import than a whole report
@@ -122,6 +123,18 @@ def silence_stdout() -> None:
     os.close(null)
 
 
+def refuse_stdout() -> None:
+    """The caller closed standard output: what is written to it is an error.
+
+    No file that is opened later may get its number, and no program inherits it.
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 1:
+        os.dup2(null, 1, inheritable=False)
+        os.close(null)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def guarded(words: list[str]) -> int:
     """run_command, with every failure a line and a status."""
     try:
@@ -156,6 +169,11 @@ def os_error(error: OSError) -> str:
     """An OSError of ours (a missing recording) or of the system, in one line."""
     if error.strerror is None:
         return str(error)
+    if error.filename is None and error.errno == EBADF:
+        return (
+            "cannot write the answer: standard output is closed; leave it open, or"
+            " redirect it to a file or /dev/null"
+        )
     if error.filename is None:
         return f"cannot write the answer: {error.strerror}"
     return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
@@ -163,8 +181,8 @@ def os_error(error: OSError) -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Entry point of ``neap``; returns the exit status."""
-    if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        refuse_stdout()
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text in any encoding.
         if hasattr(stream, "reconfigure"):
