@@ -62,7 +62,10 @@
     "list."
 
 #define NEAP_DOC_Recording_loss \
-    "What is missing. All zero: the recording is exact."
+    "What is missing. All zero and complete: the recording is exact.\n" \
+    "\n" \
+    "It is not complete if the collector ended early: what came later is " \
+    "missing."
 
 #define NEAP_DOC_Recording_report \
     "report($self, /, metric='peak', limit=20, pid=None)\n" \

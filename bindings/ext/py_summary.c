@@ -71,7 +71,9 @@ static PyObject *loss_dict(const struct neap_summary *summary)
     if (dict &&
         (neap_py_put(dict, "events", PyLong_FromLongLong(summary->loss_events)) < 0 ||
          neap_py_put(dict, "bytes", PyLong_FromLongLong(summary->loss_bytes)) < 0 ||
-         neap_py_put(dict, "stacks", PyLong_FromLongLong(summary->loss_stacks)) < 0))
+         neap_py_put(dict, "stacks", PyLong_FromLongLong(summary->loss_stacks)) < 0 ||
+         neap_py_put(dict, "complete",
+                     PyBool_FromLong(summary->state != NEAP_RECORDING_LOST)) < 0))
         Py_CLEAR(dict);
     return dict;
 }

@@ -40,6 +40,7 @@ class _Loss(TypedDict):
     events: int
     bytes: int
     stacks: int
+    complete: bool
 
 class Error(Exception):
     """What Neaptide could not do, in one line: what, on what, why, and what next."""
@@ -89,7 +90,10 @@ class Recording:
         """
     @property
     def loss(self) -> _Loss:
-        """What is missing. All zero: the recording is exact."""
+        """What is missing. All zero and complete: the recording is exact.
+
+        It is not complete if the collector ended early: what came later is missing.
+        """
     def report(
         self,
         metric: _Metric | str = "peak",

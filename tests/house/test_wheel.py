@@ -76,4 +76,4 @@ def test_a_program_is_recorded_and_reported(installed: Path, tmp_path: Path) -> 
     run(neap, "run", "--quiet", "-o", file, "--", "sh", "-c", "exit 0")
     report = json.loads(run(neap, "report", file, "--json").stdout)
     assert report["recording"]["exit"] == {"kind": "exited", "code": 0}
-    assert report["loss"] == {"events": 0, "bytes": 0, "stacks": 0}
+    assert report["loss"] == {"events": 0, "bytes": 0, "stacks": 0, "complete": True}

@@ -95,7 +95,12 @@ def test_report_says_the_same(record: Record) -> None:
         answer = neap_json(*verb)
         assert answer["total"]["value"] == total
         assert answer["total"]["ci95"] == 0
-        assert answer["loss"] == {"events": 0, "bytes": 0, "stacks": 0}
+        assert answer["loss"] == {
+            "events": 0,
+            "bytes": 0,
+            "stacks": 0,
+            "complete": True,
+        }
         assert answer["recording"]["mode"] == "exact"
         assert answer["recording"]["exit"] == {"kind": "exited", "code": 5}
         row = answer["rows"][0]

@@ -24,7 +24,7 @@ def test_recording(sample: Path) -> None:
             "allocator": "app",
             "exit": {"kind": "exited", "code": 0},
         }
-        assert rec.loss == {"events": 0, "bytes": 0, "stacks": 0}
+        assert rec.loss == {"events": 0, "bytes": 0, "stacks": 0, "complete": True}
         assert [p["pid"] for p in rec.processes] == [100, 101, 101]
         assert [p["exit_kind"] for p in rec.processes] == ["exited", "exec", "signaled"]
         assert rec.processes[0]["command"] == ["./app"]

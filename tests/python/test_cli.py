@@ -17,7 +17,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 REPORT = """\
 {path}: ./app --flag 'two words' (pid 100), exited with status 0 after 3.2 s
-Peak: 1.1 KiB in 13 blocks, all 2 processes, 3 programs by exec; peak is the sum of \
+Peak: 1.1 KiB in 13 blocks, 2 processes, 3 programs by exec; peak is the sum of \
 each program's own
 exact: every event counted, nothing lost
 
@@ -30,7 +30,7 @@ exact: every event counted, nothing lost
 
 LEAKS = """\
 {path}: ./app --flag 'two words' (pid 100), exited with status 0 after 3.2 s
-Never freed: 407 B in 7 blocks, by 3 stacks, all 2 processes, 3 programs by exec
+Never freed: 407 B in 7 blocks, by 3 stacks, 2 processes, 3 programs by exec
 suppressed: 1.0 KiB in 1 block
 exact: every event counted, nothing lost
 
@@ -71,7 +71,7 @@ def test_the_package_runs_as_a_module(sample: Path) -> None:
 
 def test_metric_limit_and_pid(neap: Run, sample: Path) -> None:
     out = neap("report", sample, "--metric", "allocated", "--limit", 1).stdout
-    assert "Allocated: 10.9 KiB in 106 calls, all 2 processes, 3 programs" in out
+    assert "Allocated: 10.9 KiB in 106 calls, 2 processes, 3 programs" in out
     assert "  9.8 KiB  100 calls  leaf at app.c:10 (app)\n" in out
     assert "  … 3 more stacks with 1.1 KiB: --limit 0 shows all\n" in out
     assert "other_leaf" not in out
@@ -161,7 +161,47 @@ def test_losses_stand_beside_totals(neap: Run, tmp_path: Path) -> None:
         assert "2 stacks cut short: outer callers missing\n" in out
         assert "1 stack differed when checked\n" in out
         loss = json.loads(neap(command, make.path, "--json").stdout)["loss"]
-        assert loss == {"events": 4, "bytes": 2048, "stacks": 1}
+        assert loss == {"events": 4, "bytes": 2048, "stacks": 1, "complete": True}
+
+
+@pytest.mark.parametrize(
+    ("what", "one", "many"),
+    [
+        ("events", "1 event", "2,026 events"),
+        ("stacks", "1 stack", "2,026 stacks"),
+        (
+            "lanes",
+            "1 event of a thread without a lane",
+            "2,026 events of threads without a lane",
+        ),
+        ("corrupt", "1 corrupt record", "2,026 corrupt records"),
+        (
+            "order",
+            "1 event that was waited for in vain",
+            "2,026 events that were waited for in vain",
+        ),
+        (
+            "store",
+            "1 row that could not be stored",
+            "2,026 rows that could not be stored",
+        ),
+        (
+            "process",
+            "1 process that was not recorded",
+            "2,026 processes that were not recorded",
+        ),
+        ("news", "news: 1", "news: 2,026"),
+    ],
+)
+def test_words_of_losses(
+    neap: Run, tmp_path: Path, what: str, one: str, many: str
+) -> None:
+    for count, words in ((1, one), (2026, many)):
+        with Maker(tmp_path / f"{count}.neap") as make:
+            make.process(1)
+            make.loss(0, what, count)
+        out = neap("report", make.path).stdout
+        assert f"\nlost: {words}; totals are lower bounds\n" in out
 
 
 def test_suppressions(neap: Run, fails: Callable[..., str], sample: Path) -> None:
@@ -220,7 +260,17 @@ def test_running_and_lost(neap: Run, tmp_path: Path) -> None:
         with neaptide.open(make.path) as rec:
             assert rec.state == state
             assert rec.recording["exit"] == {"kind": state, "code": None}
+            complete = state == "running"
+            assert rec.loss == {
+                "events": 0,
+                "bytes": 0,
+                "stacks": 0,
+                "complete": complete,
+            }
             assert rec.processes[0]["exit_kind"] == state
+        for command in ("report", "leaks"):
+            loss = json.loads(neap(command, make.path, "--json").stdout)["loss"]
+            assert loss["complete"] is complete
         out = neap("report", make.path).stdout
         if state == "running":
             assert "(pid 1), still running; data up to 3.2 s\n" in out
@@ -306,6 +356,38 @@ def test_export_spares_recordings(fails: Callable[..., str], sample: Path) -> No
     assert {p.name for p in sample.parent.iterdir()} == names
     assert sample.read_bytes() == other.read_bytes() == before
     assert link.is_symlink()
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_closed_standard_output(sample: Path, closed: str) -> None:
+    def shell(words: str) -> tuple[int, str]:
+        answer = subprocess.run(
+            ["/bin/sh", "-c", f'"$0" {words} {closed}', NEAP, str(sample)],
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return answer.returncode, answer.stderr
+
+    before = sample.read_bytes()
+    out = sample.with_name("out")
+    for words in (
+        'report "$1"',
+        'report "$1" --json',
+        'leaks "$1"',
+        'sql "$1" "SELECT 1"',
+        'export "$1" --format collapsed',
+        "--help",
+        "--version",
+    ):
+        status, line = shell(words)
+        assert status == 2, words
+        assert line.startswith("neap: cannot write the answer: standard output is")
+        assert line.count("\n") == 1
+    assert shell(f'export "$1" --format collapsed -o "{out}"') == (0, "")
+    assert out.read_text().startswith("main;middle;leaf ")
+    assert sample.read_bytes() == before
 
 
 def test_help(neap: Run) -> None:

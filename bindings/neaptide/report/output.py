@@ -31,15 +31,21 @@ TITLES = {
     "temporary": "Temporary",
 }
 
-# raw_loss.what -> what a person calls it
+# raw_loss.what -> what a person calls one of them, and several
 LOSSES = {
-    "events": "event",
-    "stacks": "stack",
-    "lanes": "thread without a lane",
-    "corrupt": "corrupt lane",
-    "order": "gap in the order of events",
-    "store": "row that could not be stored",
-    "process": "process that was not recorded",
+    "events": ("event", "events"),
+    "stacks": ("stack", "stacks"),
+    "lanes": ("event of a thread without a lane", "events of threads without a lane"),
+    "corrupt": ("corrupt record", "corrupt records"),
+    "order": (
+        "event that was waited for in vain",
+        "events that were waited for in vain",
+    ),
+    "store": ("row that could not be stored", "rows that could not be stored"),
+    "process": (
+        "process that was not recorded",
+        "processes that were not recorded",
+    ),
 }
 
 
@@ -147,16 +153,22 @@ def coverage(answer: Report, pid: int | None) -> str:
         covered = f"process {pid}"
     elif answer.processes == 0:
         return "no process was recorded"
-    elif answer.processes == 1:
-        covered = "1 process"
     else:
-        covered = f"all {amount(answer.processes, 'process')}"
+        covered = amount(answer.processes, "process")
     if answer.images > answer.processes:
         covered += f", {amount(answer.images, 'program')} by exec"
     if answer.metric == "peak" and answer.images > 1:
         each = "program" if answer.images > answer.processes else "process"
         covered += f"; peak is the sum of each {each}'s own"
     return covered
+
+
+def loss_text(what: str, count: int) -> str:
+    """How much of a kind was lost; a later release may know other kinds."""
+    if what not in LOSSES:
+        return f"{printable(what)}: {count:,}"
+    one, many = LOSSES[what]
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def exactness(rec: Recording) -> list[str]:
@@ -168,7 +180,7 @@ def exactness(rec: Recording) -> list[str]:
     )
     lost = []
     for what, count, lost_bytes in losses:
-        words = amount(count, LOSSES.get(what, printable(what)))
+        words = loss_text(what, count)
         lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
     about = rec.recording
     until = duration(about["duration_ns"])
