@@ -312,7 +312,8 @@ $(B)/bench-ingest: $(B)/obj/hosted/tests/bench/ingest.o $(B)/libhosted.a
 
 # Fuzzers hold the pure parts only: wire, base, the parsers of the daemon, and the
 # reader of unwind tables.
-fuzz_parts := libhook/cfi.c libhook/cfi_apply.c $(wire_src) $(wildcard schema/base/*.c) $(filter-out daemon/main.c,$(daemon_src))
+fuzz_parts := libhook/cfi.c libhook/cfi_apply.c $(wire_src) $(wildcard schema/base/*.c) \
+    $(filter-out daemon/main.c,$(daemon_src))
 $(B)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BASIC) -fsanitize=fuzzer-no-link,address,undefined -c $< -o $@

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write the seeds of the fuzzers for the wire: one small input for each kind of record.
+"""Write seeds of the fuzzers: one small input for each kind of record of the wire, and
+unwind tables of all instructions.
 
 usage: tests/fuzz/make_corpus.py
 
@@ -46,6 +47,34 @@ def records() -> dict[str, bytes]:
     }
 
 
+def unwind_table(augmentation: bytes, program: bytes) -> bytes:
+    """.eh_frame_hdr, one CIE and one FDE for the 256 bytes at 4096."""
+
+    def entry(body: bytes) -> bytes:
+        body += bytes(-len(body) % 4)
+        return struct.pack("<I", len(body)) + body
+
+    cie = struct.pack("<IB", 0, 1) + augmentation + b"\0\x01\x78\x10"
+    cie = entry(cie + b"\x01\x1b" + b"\x0c\x07\x08\x90\x01")
+    fde = 20 + len(cie)
+    header = struct.pack("<4BiIii", 1, 0x1B, 3, 0x3B, 16, 1, 4096, fde)
+    body = struct.pack("<IiIB", len(cie) + 4, 4096 - (fde + 8), 256, 0)
+    return header + cie + entry(body + program)
+
+
+def unwind_tables() -> dict[str, bytes]:
+    frame = "41 0e10 8602 43 0d06 0230 0c0708 c6"
+    saved = "10 03 03 770806 16 0c 04 7778 2308 0f 04 77083122"
+    rules = "0a 050c04 110c7e 140702 15077f 0910 02 0b 0702 2e10"
+    machine = "0f 08 3031 12 13 1a 24 29 06"
+    return {
+        "frame": unwind_table(b"zR", bytes.fromhex(frame)),
+        "signal": unwind_table(b"zRS", bytes.fromhex(saved)),
+        "rules": unwind_table(b"zR", bytes.fromhex(rules)),
+        "stack_machine": unwind_table(b"zR", bytes.fromhex(machine)),
+    }
+
+
 def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
     folder = os.path.join(HERE, "corpus", fuzzer)
     os.makedirs(folder, exist_ok=True)
@@ -69,6 +98,7 @@ def main() -> None:
     steps["backwards"] = struct.pack("<QQB", 4096, 2**64 - 8, 0)
     steps["odd"] = struct.pack("<QQB", 0, 3, 0)
     write("fuzz_ring", steps)
+    write("fuzz_cfi", unwind_tables())
 
 
 if __name__ == "__main__":
