@@ -157,8 +157,11 @@ static struct neap_error *check_content(sqlite3 *db, const char *path)
         return newer(db, path, version);
     if (version < 1)
         return neap_error_create(NEAP_ERROR_DAMAGED,
-                                 "%s holds nothing: its recording ended before it had "
-                                 "begun; record again",
+                                 "%s holds nothing: if it was copied during the "
+                                 "recording, the rest is in the -wal file beside the "
+                                 "original: copy both files, or use sqlite3 ORIGINAL "
+                                 "\".backup COPY\"; if not, the recording ended before "
+                                 "it had begun: record again",
                                  path);
     return check_views(db, path);
 }

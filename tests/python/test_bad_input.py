@@ -23,6 +23,7 @@ COMMANDS: list[list[str]] = [
     ["export", "FILE", "--format", "collapsed"],
 ]
 NOBODY = 65534
+Answer = subprocess.CompletedProcess[str]
 
 
 def missing(path: Path) -> None:
@@ -289,3 +290,33 @@ def test_wal_file_that_was_left_behind(tmp_path: Path) -> None:
     db.close()
     with neaptide.open(copy) as rec:
         assert rec.report().total.value == 1154
+
+
+def test_copy_of_a_recording_that_goes_on(
+    fails: Callable[..., str], neap: Callable[..., Answer], tmp_path: Path
+) -> None:
+    """All but the first page lies in the log: a copy without it holds nothing."""
+    source = sqlite3.connect(make_sample(tmp_path / "source.neap"))
+    live, copy = tmp_path / "live.neap", tmp_path / "copy.neap"
+    with sqlite3.connect(live) as db:
+        db.execute("PRAGMA page_size = 8192")
+        db.execute(f"PRAGMA application_id = {0x4E656170}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        source.backup(db)
+    source.close()
+    shutil.copy(live, copy)
+    line = fails("report", copy)
+    assert f"{copy} holds nothing: if it was copied during the recording" in line
+    assert "-wal file" in line
+    assert '.backup COPY"' in line
+    shutil.copy(f"{live}-wal", f"{copy}-wal")
+    assert "Peak: 1.1 KiB" in neap("report", copy).stdout
+    copy.unlink()
+    Path(f"{copy}-wal").unlink()
+    Path(f"{copy}-shm").unlink(missing_ok=True)
+    with sqlite3.connect(copy) as into:
+        db.backup(into)
+    into.close()
+    db.close()
+    assert "Peak: 1.1 KiB" in neap("report", copy).stdout
