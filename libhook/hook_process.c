@@ -61,7 +61,7 @@ static size_t room_for(char *const *env, struct environment *found)
 {
     if (!neap_real.ready)
         neap_life_begin();
-    if (neap_real.off || !neap_life_env.active || !env)
+    if (neap_real.off || !neap_life_env.active)
         return 0;
     *found = inspect(env);
     if (leads_to_us(found) || found->words > ENV_WORDS_MAX ||
@@ -103,12 +103,33 @@ static char *const *fill(void *room, char *const *env, const struct environment 
 }
 
 /* Evaluates to the environment to pass on. alloca: it must live until the call. */
-#define FOLLOWED(env)                                        \
-    ({                                                       \
-        struct environment found_;                           \
-        size_t room_ = room_for((env), &found_);             \
-                                                             \
-        room_ ? fill(alloca(room_), (env), &found_) : (env); \
+#define FOLLOWED(given)                                       \
+    ({                                                        \
+        static char *const none_[] = {NULL};                  \
+        char *const *env_ = (given) ? (given) : none_;        \
+        struct environment found_;                            \
+        size_t room_ = room_for(env_, &found_);               \
+                                                              \
+        room_ ? fill(alloca(room_), env_, &found_) : (given); \
+    })
+
+/* The words of an execl-like call, with the NULL that ends them, as a vector on the
+ * stack; `args` then stands behind that. */
+#define WORDS(first, args)                             \
+    ({                                                 \
+        size_t count_ = 0;                             \
+        va_list copy_;                                 \
+        char **argv_;                                  \
+                                                       \
+        va_copy(copy_, args);                          \
+        for (const char *w_ = (first); w_; count_++)   \
+            w_ = va_arg(copy_, char *);                \
+        va_end(copy_);                                 \
+        argv_ = alloca((count_ + 1) * sizeof(*argv_)); \
+        argv_[0] = (char *)(first);                    \
+        for (size_t w_ = 1; w_ <= count_; w_++)        \
+            argv_[w_] = va_arg(args, char *);          \
+        argv_;                                         \
     })
 
 static int missing(void)
@@ -150,6 +171,50 @@ NEAP_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
     char *const *env = FOLLOWED(envp);
 
     return neap_real.fexecve ? neap_real.fexecve(fd, argv, env) : missing();
+}
+
+NEAP_EXPORT int execl(const char *path, const char *word, ...)
+{
+    char *const *argv, *const *env = FOLLOWED(environ);
+    va_list args;
+
+    va_start(args, word);
+    argv = WORDS(word, args);
+    va_end(args);
+    return neap_real.execve ? neap_real.execve(path, argv, env) : missing();
+}
+
+NEAP_EXPORT int execlp(const char *file, const char *word, ...)
+{
+    char *const *argv, *const *env = FOLLOWED(environ);
+    va_list args;
+
+    va_start(args, word);
+    argv = WORDS(word, args);
+    va_end(args);
+    return neap_real.execvpe ? neap_real.execvpe(file, argv, env) : missing();
+}
+
+NEAP_EXPORT int execle(const char *path, const char *word, ...)
+{
+    char *const *argv, *const *given, *const *env;
+    va_list args;
+
+    va_start(args, word);
+    argv = WORDS(word, args);
+    given = va_arg(args, char *const *);
+    va_end(args);
+    env = FOLLOWED(given);
+    return neap_real.execve ? neap_real.execve(path, argv, env) : missing();
+}
+
+NEAP_EXPORT int execveat(int fd, const char *path, char *const argv[],
+                         char *const envp[], int flags)
+{
+    char *const *env = FOLLOWED(envp);
+
+    return neap_real.execveat ? neap_real.execveat(fd, path, argv, env, flags)
+                              : missing();
 }
 
 NEAP_EXPORT int posix_spawn(pid_t *pid, const char *path,

@@ -44,6 +44,8 @@
     X(exit_now, "_exit", void, (int))                                        \
     X(execve, "execve", int, (const char *, char *const *, char *const *))   \
     X(execvpe, "execvpe", int, (const char *, char *const *, char *const *)) \
+    X(execveat, "execveat", int,                                             \
+      (int, const char *, char *const *, char *const *, int))                \
     X(fexecve, "fexecve", int, (int, char *const *, char *const *))          \
     X(posix_spawn, "posix_spawn", int,                                       \
       (pid_t *, const char *, const void *, const void *, char *const *,     \
