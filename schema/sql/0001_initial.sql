@@ -36,7 +36,7 @@ CREATE TABLE raw_process (
     exit_kind TEXT NOT NULL DEFAULT 'running'
         CHECK (exit_kind IN ('exited', 'signaled', 'exec', 'running', 'lost')),
     exit_code INTEGER,                -- status or signal; NULL where nobody could say
-    allocator TEXT NOT NULL,          -- who served malloc: glibc, jemalloc ...
+    allocator TEXT NOT NULL,          -- who served malloc: glibc, jemalloc ...; own: the program itself, unseen
     interval INTEGER NOT NULL,
     unwinder TEXT NOT NULL,           -- cfi, libunwind, none
     live_bytes INTEGER NOT NULL DEFAULT 0,
