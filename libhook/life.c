@@ -120,6 +120,7 @@ static void name_allocator(void)
 {
     static const char *const known[] = {"jemalloc", "tcmalloc", "mimalloc"};
     const char *file = neap_real_allocator(), *name = file;
+    Dl_info first, ours;
 
     if (strncmp(file, "libc.so", 7) == 0 || strncmp(file, "libc-", 5) == 0)
         name = "glibc";
@@ -127,7 +128,8 @@ static void name_allocator(void)
         if (strstr(file, known[i]))
             name = known[i];
     /* A program's own definition comes before ours: what it serves is not seen. */
-    if (dlsym(RTLD_DEFAULT, "malloc") != (void *)malloc)
+    if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &first) &&
+        dladdr(&neap_life_env, &ours) && first.dli_fbase != ours.dli_fbase)
         name = "own";
     strncpy(allocator, name, sizeof(allocator) - 1);
 }

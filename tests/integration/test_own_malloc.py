@@ -32,4 +32,7 @@ def test_jemalloc_in_the_program(record: Record, tmp_path: Path) -> None:
     execute(
         ["g++", tmp_path / "own.cc", found, "-pthread", "-ldl", "-o", program]
     ).expect(0)
-    assert record([str(program)]).expect(0).stdout == "1000\n"
+    run = record([str(program)]).expect(0)
+    assert run.stdout == "1000\n"
+    [row] = run.rec.rows("SELECT allocator FROM process")
+    assert row["allocator"] == "own"
