@@ -385,8 +385,8 @@ static bool go_out(struct neap_cfi_regs *regs, bool interrupted, bool *signal)
     return neap_cfi_apply(&module, &row, peek_memory, NULL, regs, &end) && !end;
 }
 
-static unsigned deep(unsigned more) __attribute__((noinline, noclone));
-static unsigned deep_other(unsigned more) __attribute__((noinline, noclone));
+static unsigned deep(unsigned more) __attribute__((noinline));
+static unsigned deep_other(unsigned more) __attribute__((noinline));
 static volatile unsigned sink;
 
 /* Theirs begins in the walking function or in backtrace() itself, mine in its caller.
