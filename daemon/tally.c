@@ -5,10 +5,13 @@
  */
 #include "daemon/tally.h"
 
+#include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/log.h"
+#include "schema/attr.h"
 #include "schema/base/cleanup.h"
 
 static const char *plural(uint64_t count)
@@ -47,30 +50,77 @@ static void say_numbers(const struct neap_tally *tally)
     neap_log("%" PRIu64 " allocation%s, %s in all", tally->alloc_count,
              plural(tally->alloc_count), neap_size_text(tally->alloc_bytes, allocated));
     neap_log("peak %s%s", neap_size_text(tally->peak_bytes, peak),
-             tally->processes > 1 ? ", the processes' own peaks added up" : "");
+             tally->programs > tally->processes ? ", the programs' own peaks added up"
+             : tally->processes > 1             ? ", the processes' own peaks added up"
+                                                : "");
     neap_log("never freed: %" PRIu64 " block%s, %s", tally->live_count,
              plural(tally->live_count), neap_size_text(tally->live_bytes, live));
+}
+
+static void say_processes(const struct neap_tally *tally)
+{
+    const char *ending = tally->processes == 1 ? "" : "es";
+
+    if (tally->programs > tally->processes)
+        neap_log("%" PRIu64 " process%s recorded (%" PRIu64 " programs, by exec)",
+                 tally->processes, ending, tally->programs);
+    else if (tally->processes > 1)
+        neap_log("%" PRIu64 " process%s recorded", tally->processes, ending);
+}
+
+/* What is missing, in one line; the kind says whether totals miss something, too. */
+static void say_losses(const struct neap_tally *tally)
+{
+    static const struct {
+        enum neap_loss_what what;
+        const char *one, *many;
+    } kinds[] = {
+        {NEAP_LOSS_PROCESS, "process that was not recorded",
+         "processes that were not recorded"},
+        {NEAP_LOSS_EVENTS, "event", "events"},
+        {NEAP_LOSS_LANES, "event of a thread without a lane",
+         "events of threads without a lane"},
+        {NEAP_LOSS_ORDER, "event that was waited for in vain",
+         "events that were waited for in vain"},
+        {NEAP_LOSS_CORRUPT, "corrupt record", "corrupt records"},
+        {NEAP_LOSS_STORE, "row that could not be stored",
+         "rows that could not be stored"},
+        {NEAP_LOSS_STACKS, "stack", "stacks"},
+    };
+    char text[512] = "";
+    bool lower = false;
+
+    static_assert(NEAP_ARRAY_LEN(kinds) == NEAP_LOSS_COUNT, "a kind without words");
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(kinds); i++) {
+        uint64_t count = tally->lost[kinds[i].what];
+        size_t length = strlen(text);
+
+        if (!count)
+            continue;
+        snprintf(text + length, sizeof(text) - length, "%s%" PRIu64 " %s",
+                 length ? ", " : "", count, count == 1 ? kinds[i].one : kinds[i].many);
+        lower |= kinds[i].what != NEAP_LOSS_STACKS;
+    }
+    if (text[0])
+        neap_log("lost: %s%s", text, lower ? "; totals are lower bounds" : "");
 }
 
 void neap_tally_say(const struct neap_tally *tally, const char *output)
 {
     neap_auto_free char *word = quote(output);
 
-    if (!tally->processes) {
+    if (!tally->programs) {
         neap_log("no process could be recorded: libneap.so was not loaded, or could "
                  "not connect; try `neap doctor`");
     } else {
-        if (tally->processes > 1)
-            neap_log("%" PRIu64 " processes recorded", tally->processes);
+        say_processes(tally);
         say_numbers(tally);
     }
-    if (tally->lost_events)
-        neap_log("%" PRIu64 " event%s lost: totals are lower bounds",
-                 tally->lost_events, plural(tally->lost_events));
+    say_losses(tally);
     if (tally->running)
         neap_log("%" PRIu64 " process%s still run%s; recording goes on", tally->running,
                  tally->running == 1 ? "" : "es", tally->running == 1 ? "s" : "");
-    if (!word || !tally->processes)
+    if (!word || !tally->programs)
         return;
     neap_log("written to %s; next:", output);
     neap_log("  neap report %s", word);

@@ -255,7 +255,9 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
 {
     const struct neap_track *track = &process->track;
 
-    tally->processes++;
+    tally->programs++;
+    /* Its successor is the same process. */
+    tally->processes += !process->ended || process->end.kind != NEAP_EXIT_EXEC;
     tally->running += !process->ended || process->end.kind == NEAP_EXIT_RUNNING;
     tally->alloc_count += track->alloc.count;
     tally->alloc_bytes += track->alloc.bytes;
@@ -263,7 +265,7 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
     tally->live_count += track->live.count;
     tally->live_bytes += track->live.bytes;
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
-        tally->lost_events += process->losses[i].amount.count;
+        tally->lost[i] += process->losses[i].amount.count;
 }
 
 static void all_stored(struct neap_ingest *ingest, uint64_t now_ns)

@@ -255,7 +255,7 @@ void neap_ingest_tally(const struct neap_ingest *ingest, struct neap_tally *ret)
     struct neap_tally tally = ingest->gone;
 
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
-        tally.lost_events += ingest->losses[i].amount.count;
+        tally.lost[i] += ingest->losses[i].amount.count;
     for (const struct neap_ingest_process *process = ingest->first; process;
          process = process->next)
         neap_tally_add(&tally, process);

@@ -68,16 +68,34 @@ struct neap_process_counters {
     uint64_t waits;
 };
 
-/* The final line for people. */
+/* The words of raw_loss.what. */
+#define NEAP_LOSSES(X)                                                            \
+    X(EVENTS, events)   /* never reached us, or found no memory here */           \
+    X(STACKS, stacks)   /* stacks whose frames never came */                      \
+    X(LANES, lanes)     /* events of threads that found no lane */                \
+    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */     \
+    X(ORDER, order)     /* events that were waited for in vain */                 \
+    X(STORE, store)     /* rows that could not be kept until they were written */ \
+    X(PROCESS, process) /* processes that gave up connecting */
+
+enum neap_loss_what {
+#define NEAP_LOSS_ENUM(upper, lower) NEAP_LOSS_##upper,
+    NEAP_LOSSES(NEAP_LOSS_ENUM)
+#undef NEAP_LOSS_ENUM
+    NEAP_LOSS_COUNT
+};
+
+/* The final lines for people. */
 struct neap_tally {
-    uint64_t processes;
-    uint64_t running; /* of these, not ended yet */
+    uint64_t processes; /* a process that execs is one */
+    uint64_t programs;  /* and has several of these */
+    uint64_t running;   /* processes not ended yet */
     uint64_t alloc_count;
     uint64_t alloc_bytes;
     uint64_t peak_bytes; /* sum of each process's own peak */
     uint64_t live_count; /* never freed */
     uint64_t live_bytes;
-    uint64_t lost_events; /* of any kind; 0 = exact */
+    uint64_t lost[NEAP_LOSS_COUNT]; /* all 0 = exact */
 };
 
 /* `db` stays the caller's and must outlive the ingest. Writes the recording row. */

@@ -25,23 +25,6 @@
 
 #define NEAP_LANE_NONE UINT32_MAX
 
-/* The words of raw_loss.what. */
-#define NEAP_LOSSES(X)                                                            \
-    X(EVENTS, events)   /* never reached us, or found no memory here */           \
-    X(STACKS, stacks)   /* stacks whose frames never came */                      \
-    X(LANES, lanes)     /* events of threads that found no lane */                \
-    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */     \
-    X(ORDER, order)     /* events that were waited for in vain */                 \
-    X(STORE, store)     /* rows that could not be kept until they were written */ \
-    X(PROCESS, process) /* processes that gave up connecting */
-
-enum neap_loss_what {
-#define NEAP_LOSS_ENUM(upper, lower) NEAP_LOSS_##upper,
-    NEAP_LOSSES(NEAP_LOSS_ENUM)
-#undef NEAP_LOSS_ENUM
-    NEAP_LOSS_COUNT
-};
-
 struct neap_loss {
     struct neap_amount amount;
     uint64_t ts_ns;

@@ -53,9 +53,18 @@ struct neap_ingest_process *feed_start(struct neap_ingest *ingest, int32_t pid)
     struct neap_ingest_process *process = NULL;
 
     neap_ingest_tally(ingest, &tally);
-    info.main = tally.processes == 0;
+    info.main = tally.programs == 0;
     no_error(neap_ingest_start(ingest, &info, &process));
     return process;
+}
+
+uint64_t feed_lost(const struct neap_tally *tally)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < NEAP_LOSS_COUNT; i++)
+        sum += tally->lost[i];
+    return sum;
 }
 
 void feed_end(struct neap_ingest_process *process, enum neap_exit_kind kind,

@@ -22,6 +22,9 @@ void feed_end(struct neap_ingest_process *process, enum neap_exit_kind kind,
 void feed_commit(struct neap_ingest *ingest, uint64_t now_ns);
 void feed_finish(struct neap_ingest *ingest, uint64_t now_ns);
 
+/* Losses of every kind. */
+uint64_t feed_lost(const struct neap_tally *tally);
+
 void feed_time(struct neap_ingest_process *process, uint32_t lane, uint64_t now_ns);
 void feed_thread(struct neap_ingest_process *process, uint32_t lane, uint32_t tid,
                  const char *name);

@@ -196,7 +196,7 @@ static void test_stacks_late_and_never(void **unused)
     assert_string_equal(ask_text(db, "SELECT what || ' ' || count FROM loss"),
                         "stacks 1");
     neap_ingest_tally(ingest, &tally);
-    assert_int_equal(tally.lost_events, 1);
+    assert_int_equal(tally.lost[NEAP_LOSS_STACKS], 1);
 }
 
 /* The row of sites without a stack goes when all of them have found theirs. */
