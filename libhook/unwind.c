@@ -101,7 +101,8 @@ static uint64_t compile(uint64_t pc)
                                                                     : OTHER_NONE;
     if (ra->kind == NEAP_CFI_UNDEFINED)
         return OTHER_END;
-    if (signal || ra->kind != NEAP_CFI_OFFSET || ra->value != -8 || row.cfa_value < 0 ||
+    if (signal || row.reg[NEAP_REG_RSP].kind != NEAP_CFI_SAME ||
+        ra->kind != NEAP_CFI_OFFSET || ra->value != -8 || row.cfa_value < 0 ||
         row.cfa_value % 8 != 0 || row.cfa_value / 8 >= 1 << 15)
         return OTHER_COMPLEX;
     word = (uint64_t)(row.cfa_value / 8) << 14;
