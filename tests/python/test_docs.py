@@ -88,7 +88,7 @@ def test_keys(sample: Path, neap: Neap, section: str, words: list[str]) -> None:
 def test_words_of_loss() -> None:
     """The words that the reference explains are those of the code."""
     table = SQL[SQL.index("| word of `what` | counts |") :]
-    state = (ROOT / "daemon/ingest/state.h").read_text()
+    state = (ROOT / "daemon/ingest/ingest.h").read_text()
     macro = state[state.index("define NEAP_LOSSES") :]
     macro = macro[: macro.index("enum ")]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == re.findall(
