@@ -1,16 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A rule is one atomic word:
- *
- *     bits 63..29  tag      35 low bits of the mixed pc
- *     bits 28..14  cfa      (CFA - register) / 8
- *     bits 13..2   rbp      0 = kept, else (CFA - slot of the saved rbp) / 8
- *     bits  1..0   kind     1 CFA from rsp, 2 CFA from rbp, 3 no plain rule:
- *                           END (outermost) or COMPLEX (ask .eh_frame again)
- *
- * The mixing of the 48-bit pc is a bijection and its 13 high bits choose the bucket
- * of eight words, a cache line, so a word names its pc exactly. Words are only ever
- * written whole; a lost race costs another look into .eh_frame.
+ * Walks: by compiled rules (rules.h), going on from the thread's last one where nothing
+ * has changed; by .eh_frame itself for frames that have no plain rule; with all
+ * registers where even that is not enough.
  */
 #include "libhook/unwind.h"
 
@@ -24,141 +16,13 @@
 #include "libhook/life.h"
 #include "libhook/modules.h"
 #include "libhook/oracle.h"
+#include "libhook/rules.h"
 #include "libhook/selfmem.h"
 #include "libhook/stack.h"
 #include "libhook/sys.h"
 
-#define BUCKET_BITS 13
-#define BUCKET_SIZE 8
-#define RULE_BYTES \
-    ((size_t)8 * BUCKET_SIZE << BUCKET_BITS) /* 512 KiB, touched as used */
-
-enum {
-    KIND_RSP = 1,
-    KIND_RBP = 2,
-    KIND_OTHER = 3
-};
-
-#define KIND_MASK     3u
-#define OTHER_END     (1u << 2 | KIND_OTHER)
-#define OTHER_COMPLEX (2u << 2 | KIND_OTHER)
-#define OTHER_NONE    (3u << 2 | KIND_OTHER)
-
-static _Atomic uint64_t *rules;
 static enum neap_unwinder engine;
 static bool wants_libunwind;
-
-/* ---- rules ---- */
-
-static uint64_t mix(uint64_t pc)
-{
-    return (pc * 0x9e3779b97f4a7c15ull) & 0xffffffffffffull;
-}
-
-static bool find_rules(uint64_t pc, struct neap_cfi_module *module,
-                       struct neap_cfi_row *row, bool *signal,
-                       enum neap_cfi_found *found)
-{
-    struct neap_object object;
-
-    if (!neap_modules_find(pc, &object) || !object.eh_frame_hdr) {
-        *found = NEAP_CFI_NONE;
-        return false;
-    }
-    *module = (struct neap_cfi_module){object.eh_frame_hdr, object.start, object.end};
-    *found = neap_cfi_find(module, pc, row, signal);
-    return *found == NEAP_CFI_OK;
-}
-
-/*
- * No call returns to a function's first byte. Such a return address was put on the
- * stack by hand, under a new stack's first function (makecontext's __start_context):
- * the walk has reached the root, unless it is a signal trampoline.
- */
-static bool made_by_hand(uint64_t pc)
-{
-    struct neap_cfi_module module;
-    struct neap_cfi_row row;
-    enum neap_cfi_found found;
-    bool signal;
-
-    return find_rules(pc, &module, &row, &signal, &found) && !signal;
-}
-
-/* The rule for the call before `pc + 1`, as a word without its tag. */
-static uint64_t compile(uint64_t pc)
-{
-    struct neap_cfi_module module;
-    struct neap_cfi_row row;
-    const struct neap_cfi_rule *ra = &row.reg[NEAP_REG_RA],
-                               *rbp = &row.reg[NEAP_REG_RBP];
-    enum neap_cfi_found found;
-    uint64_t word;
-    bool signal;
-
-    if (!find_rules(pc, &module, &row, &signal, &found))
-        return found == NEAP_CFI_NONE && neap_modules_is_loader(pc) ? OTHER_END
-                                                                    : OTHER_NONE;
-    if (ra->kind == NEAP_CFI_UNDEFINED)
-        return OTHER_END;
-    if (signal || row.reg[NEAP_REG_RSP].kind != NEAP_CFI_SAME ||
-        ra->kind != NEAP_CFI_OFFSET || ra->value != -8 || row.cfa_value < 0 ||
-        row.cfa_value % 8 != 0 || row.cfa_value / 8 >= 1 << 15)
-        return OTHER_COMPLEX;
-    word = (uint64_t)(row.cfa_value / 8) << 14;
-    if (rbp->kind == NEAP_CFI_OFFSET) {
-        if (rbp->value >= 0 || rbp->value % 8 != 0 || rbp->value / -8 >= 1 << 12)
-            return OTHER_COMPLEX;
-        word |= (uint64_t)(rbp->value / -8) << 2;
-    } else if (rbp->kind != NEAP_CFI_SAME) {
-        return OTHER_COMPLEX;
-    }
-    if (row.cfa_reg == NEAP_REG_RSP)
-        return word | KIND_RSP;
-    return row.cfa_reg == NEAP_REG_RBP ? word | KIND_RBP : OTHER_COMPLEX;
-}
-
-static NEAP_COLD uint64_t rule_fill(uint64_t pc, uint64_t mixed)
-{
-    _Atomic uint64_t *bucket = rules + (mixed >> 35) * BUCKET_SIZE;
-    uint64_t word = compile(pc);
-
-    /* Code without rules today may be a module's tomorrow: not remembered. */
-    if (word == OTHER_NONE)
-        return word;
-    word |= mixed << 29;
-    for (unsigned i = 0; i < BUCKET_SIZE; i++) {
-        uint64_t empty = 0;
-
-        if (atomic_compare_exchange_strong_explicit(
-                &bucket[i], &empty, word, memory_order_relaxed, memory_order_relaxed))
-            return word;
-    }
-    atomic_store_explicit(&bucket[mixed % BUCKET_SIZE], word, memory_order_relaxed);
-    return word;
-}
-
-/* The word stands for itself alone, so relaxed loads and stores are enough. */
-NEAP_ALWAYS_INLINE uint64_t rule_get(uint64_t pc)
-{
-    uint64_t mixed = mix(pc), tag = mixed & ((1ull << 35) - 1);
-    const _Atomic uint64_t *bucket = rules + (mixed >> 35) * BUCKET_SIZE;
-
-    for (unsigned i = 0; i < BUCKET_SIZE; i++) {
-        uint64_t word = atomic_load_explicit(&bucket[i], memory_order_relaxed);
-
-        if (NEAP_LIKELY(word >> 29 == tag && word != 0))
-            return word;
-        if (word == 0)
-            break;
-    }
-    return rule_fill(pc, mixed);
-}
-
-void neap_unwind_forget(void)
-{
-    neap_selfmem_clear(rules, RULE_BYTES);
-}
 
 /* ---- walking ---- */
 
@@ -189,9 +53,9 @@ static NEAP_COLD bool step_complex(struct neap_stack_reader *reader, struct stat
     enum neap_cfi_found found;
     bool signal;
 
-    if (!find_rules(s->pc - 1, &module, &row, &signal, &found) &&
+    if (!neap_rules_find(s->pc - 1, &module, &row, &signal, &found) &&
         /* a signal trampoline is entered at its first byte: no call precedes it */
-        !(find_rules(s->pc, &module, &row, &signal, &found) && signal))
+        !(neap_rules_find(s->pc, &module, &row, &signal, &found) && signal))
         return false;
     regs.value[NEAP_REG_RSP] = s->sp;
     regs.value[NEAP_REG_RBP] = s->bp;
@@ -214,18 +78,19 @@ enum step {
 NEAP_ALWAYS_INLINE enum step step(struct neap_stack_reader *reader, struct state *s,
                                   bool own_stack)
 {
-    uint64_t word = rule_get(s->pc - 1);
+    uint64_t word = neap_rules_get(s->pc - 1);
     uint64_t cfa, saved = word >> 2 & 0xfff;
     bool end;
 
-    if (NEAP_UNLIKELY((word & KIND_MASK) == KIND_OTHER)) {
-        if ((word & 0xf) == OTHER_END)
+    if (NEAP_UNLIKELY((word & NEAP_RULE_MASK) == NEAP_RULE_OTHER)) {
+        if ((word & 0xf) == NEAP_RULE_END)
             return STEP_END;
         if (!step_complex(reader, s, &end))
             return STEP_LOST;
         return end ? STEP_END : STEP_ON;
     }
-    cfa = ((word & KIND_MASK) == KIND_RSP ? s->sp : s->bp) + (word >> 14 & 0x7fff) * 8;
+    cfa = ((word & NEAP_RULE_MASK) == NEAP_RULE_RSP ? s->sp : s->bp) +
+          (word >> 14 & 0x7fff) * 8;
     if (own_stack) {
         /* The CFA only moves outwards; a frame pointer that was used for something
          * else ends the walk here instead of sending it anywhere. */
@@ -320,9 +185,9 @@ walk_registers(const struct neap_context *context, struct neap_stack_reader *rea
             pcs[n++] = pc;
         else if (steps > 16)
             return STEP_LOST;
-        if (!find_rules(pc - 1, &module, &row, &signal, &found) &&
-            !(find_rules(pc, &module, &row, &signal, &found) && signal)) {
-            end = neap_modules_is_loader(pc - 1) || made_by_hand(pc);
+        if (!neap_rules_find(pc - 1, &module, &row, &signal, &found) &&
+            !(neap_rules_find(pc, &module, &row, &signal, &found) && signal)) {
+            end = neap_modules_is_loader(pc - 1) || neap_rules_made_by_hand(pc);
             break;
         }
         if (!neap_cfi_apply(&module, &row, neap_stack_peek, reader, &regs, &end) || end)
@@ -512,14 +377,15 @@ static bool walk_from_last(struct neap_tls *tls, const struct neap_context *cont
         memo->fresh[fresh].pc = pc;
         memo->fresh[fresh].bp = bp;
         memo->fresh[fresh++].rbp_slot = rbp_slot;
-        word = rule_get(pc - 1);
-        if (NEAP_UNLIKELY((word & KIND_MASK) == KIND_OTHER)) {
-            if ((word & 0xf) != OTHER_END)
+        word = neap_rules_get(pc - 1);
+        if (NEAP_UNLIKELY((word & NEAP_RULE_MASK) == NEAP_RULE_OTHER)) {
+            if ((word & 0xf) != NEAP_RULE_END)
                 return false;
             known = 0;
             break;
         }
-        cfa = ((word & KIND_MASK) == KIND_RSP ? sp : bp) + (word >> 14 & 0x7fff) * 8;
+        cfa = ((word & NEAP_RULE_MASK) == NEAP_RULE_RSP ? sp : bp) +
+              (word >> 14 & 0x7fff) * 8;
         saved = word >> 2 & 0xfff;
         if (NEAP_UNLIKELY(cfa - 8 - sp >= tls->stack_hi - sp || (cfa & 7) != 0 ||
                           (saved && cfa - saved * 8 < sp)))
@@ -595,7 +461,6 @@ void neap_unwind_configure(const char *wish, const char *verify)
 
 bool neap_unwind_init(void)
 {
-    rules = neap_selfmem_wiped(RULE_BYTES);
 #if defined(__x86_64__)
     engine = neap_modules_lock_free() ? NEAP_UNWINDER_CFI : NEAP_UNWINDER_LIBUNWIND;
 #else
@@ -603,7 +468,7 @@ bool neap_unwind_init(void)
 #endif
     if (wants_libunwind)
         engine = NEAP_UNWINDER_LIBUNWIND;
-    return rules != NULL;
+    return neap_rules_init();
 }
 
 void neap_unwind_load(void)
