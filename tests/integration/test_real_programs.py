@@ -104,7 +104,7 @@ class Program:
 
 
 PROGRAMS = {
-    "sqlite3": Program(["sqlite3", ":memory:"], stdin=SQL.encode(), least=5000),
+    "sqlite3": Program(["sqlite3", ":memory:"], stdin=SQL.encode(), least=300),
     "perl": Program(["perl", "-e", PERL], 3),
     "python3": Program([python3(), "-I", "-c", PYTHON], 4),
     "python3-malloc": Program(
