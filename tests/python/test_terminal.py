@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from test_cli import NEAP, REPORT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
