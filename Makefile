@@ -83,8 +83,8 @@ EXT = $(HOSTED) -DPy_LIMITED_API=0x030b0000 -isystem $(PYTHON_INCLUDE)
 TARGET := -D_GNU_SOURCE -I. -Wall -Wextra -Werror -Wno-unused-result -O1 -g \
     -fno-builtin -fno-inline -fno-optimize-sibling-calls -pthread -MMD -MP
 
-HOSTED_LIBS := -lsqlite3 -ldw -lelf -lstdc++ -pthread
-EXT_LIBS := -lsqlite3
+HOSTED_LIBS := -lsqlite3 -ldw -lelf -lzstd -lstdc++ -lm -pthread
+EXT_LIBS := -lsqlite3 -lzstd -lm
 
 # ---- sources ----
 

@@ -11,12 +11,12 @@
 
 static bool is_ordered(enum neap_ev_kind kind)
 {
-    return kind >= NEAP_EV_ALLOC && kind <= NEAP_EV_REALLOC_FAIL;
+    return kind >= NEAP_EV_ALLOC && kind <= NEAP_EV_SAMPLE_FREE;
 }
 
 static unsigned event_shard(const struct neap_event *event)
 {
-    /* ALLOC and FREE kinds both have the address as their second word. */
+    /* These kinds all have the address as their second word. */
     return neap_order_shard(event->free->address);
 }
 

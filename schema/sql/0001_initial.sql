@@ -16,8 +16,10 @@ CREATE TABLE raw_recording (
     kernel TEXT NOT NULL,             -- uname release
     machine TEXT NOT NULL,
     mode TEXT NOT NULL CHECK (mode IN ('exact', 'sampled')),
-    interval INTEGER NOT NULL,        -- mean bytes between samples, 0 in exact mode
-    policy TEXT NOT NULL,             -- block, drop
+    interval INTEGER NOT NULL,        -- mean bytes between samples at the start, 0 in exact mode
+    policy TEXT NOT NULL,             -- block, drop, adapt
+    socket TEXT NOT NULL DEFAULT '',  -- where the collector listens for `neap switch`
+    max_size INTEGER NOT NULL DEFAULT 0, -- bytes of raw_events.data kept; the oldest go first
     boot_id TEXT NOT NULL,            -- with the next two: is the writer still there?
     collector_pid INTEGER NOT NULL,
     collector_start INTEGER NOT NULL, -- field 22 of /proc/PID/stat, clock ticks
@@ -37,17 +39,28 @@ CREATE TABLE raw_process (
         CHECK (exit_kind IN ('exited', 'signaled', 'exec', 'running', 'lost')),
     exit_code INTEGER,                -- status or signal; NULL where nobody could say
     allocator TEXT NOT NULL,          -- who served malloc: glibc, jemalloc ...; own: the program itself, unseen
-    interval INTEGER NOT NULL,
+    interval INTEGER NOT NULL,        -- in force at its last sample; 0 in exact mode
     unwinder TEXT NOT NULL,           -- cfi, libunwind, none
     live_bytes INTEGER NOT NULL DEFAULT 0,
     live_count INTEGER NOT NULL DEFAULT 0,
     peak_bytes INTEGER NOT NULL DEFAULT 0,
     peak_count INTEGER NOT NULL DEFAULT 0,  -- blocks live at the peak
     peak_ns INTEGER NOT NULL DEFAULT 0,
+    live_variance REAL NOT NULL DEFAULT 0,  -- of the estimates, in bytes squared
+    peak_variance REAL NOT NULL DEFAULT 0,
+    -- Events applied, stored or not. The first of them has number 0.
+    event_count INTEGER NOT NULL DEFAULT 0,
+    event_first INTEGER NOT NULL DEFAULT 0, -- the lowest number still in raw_events
+    event_first_ns INTEGER NOT NULL DEFAULT 0, -- its time; what was before is gone
+    peak_event INTEGER NOT NULL DEFAULT 0,  -- events applied when the peak was reached
+    -- Sampled: each half of the samples dates the peak of the other (schema/base/weigh.h):
+    -- blocks of half 1 count at peak_event, those of half 0 at peak_event_other.
+    peak_event_other INTEGER NOT NULL DEFAULT 0,
     foreign_free_count INTEGER NOT NULL DEFAULT 0, -- frees of blocks never seen allocated
     truncated_stacks INTEGER NOT NULL DEFAULT 0,
     verified INTEGER NOT NULL DEFAULT 0,
     verify_differences INTEGER NOT NULL DEFAULT 0,
+    fallbacks INTEGER NOT NULL DEFAULT 0, -- walks that needed more than plain rules
     waits INTEGER NOT NULL DEFAULT 0  -- times an event waited for the collector
 ) STRICT;
 
@@ -99,6 +112,11 @@ CREATE TABLE raw_site (
     peak_bytes INTEGER NOT NULL,
     temporary_count INTEGER NOT NULL,
     temporary_bytes INTEGER NOT NULL,
+    -- of the estimates in sampled mode, in bytes squared; 0 in exact mode
+    alloc_variance REAL NOT NULL DEFAULT 0,
+    live_variance REAL NOT NULL DEFAULT 0,
+    peak_variance REAL NOT NULL DEFAULT 0,
+    temporary_variance REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (process, stack)
 ) STRICT, WITHOUT ROWID;
 
@@ -108,10 +126,32 @@ CREATE TABLE raw_live (
     address INTEGER NOT NULL,
     size INTEGER NOT NULL,
     weight INTEGER NOT NULL,          -- bytes it stands for; size in exact mode
+    interval INTEGER NOT NULL DEFAULT 0, -- it was sampled with; 0 in exact mode
     stack INTEGER NOT NULL REFERENCES raw_stack (id),
     tid INTEGER NOT NULL,
     ts_ns INTEGER NOT NULL
 ) STRICT;
+
+-- Events one by one, some ten thousand a row, in the order they were applied
+-- (schema/store/chunk.h). The last row of a process grows with each commit.
+CREATE TABLE raw_events (
+    id INTEGER PRIMARY KEY,
+    process INTEGER NOT NULL REFERENCES raw_process (id),
+    first INTEGER NOT NULL,           -- number of its first event in the process
+    count INTEGER NOT NULL,
+    t0 INTEGER NOT NULL,              -- time of its first event
+    t1 INTEGER NOT NULL,              -- and of its last
+    live_bytes INTEGER NOT NULL,      -- of the process, before its first event
+    data BLOB NOT NULL
+) STRICT;
+
+-- The stacks of the sites that events name.
+CREATE TABLE raw_event_site (
+    process INTEGER NOT NULL REFERENCES raw_process (id),
+    site INTEGER NOT NULL,
+    stack INTEGER NOT NULL REFERENCES raw_stack (id),
+    PRIMARY KEY (process, site)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE raw_map (
     id INTEGER PRIMARY KEY,

@@ -4,14 +4,16 @@
 
 CREATE VIEW recording AS
 SELECT version, command, start_utc AS start, duration_ns, host, kernel, machine, mode,
-       interval, policy, finished,
+       interval, policy, finished, max_size,
        (SELECT pid FROM raw_process WHERE id = main_process) AS pid
 FROM raw_recording;
 
 CREATE VIEW process AS
 SELECT pid, ppid, exe, command, start_ns, end_ns, exit_kind, exit_code, allocator,
        interval, unwinder, live_bytes, live_count, peak_bytes, peak_count, peak_ns,
-       foreign_free_count, truncated_stacks, verified, verify_differences, waits
+       foreign_free_count, truncated_stacks, verified, verify_differences, waits,
+       fallbacks, event_count, event_first, event_first_ns, peak_event,
+       live_variance, peak_variance
 FROM raw_process;
 
 CREATE VIEW thread AS
@@ -31,11 +33,13 @@ LEFT JOIN raw_module m ON m.id = f.module;
 CREATE VIEW site AS
 SELECT p.pid, s.stack AS stack_id, s.alloc_count, s.alloc_bytes, s.free_count,
        s.free_bytes, s.live_count, s.live_bytes, s.peak_bytes, s.temporary_count,
-       s.peak_count, s.temporary_bytes
+       s.peak_count, s.temporary_bytes, s.alloc_variance, s.live_variance,
+       s.peak_variance, s.temporary_variance
 FROM raw_site s JOIN raw_process p ON p.id = s.process;
 
 CREATE VIEW live AS
-SELECT p.pid, l.address, l.size, l.weight, l.stack AS stack_id, l.tid, l.ts_ns
+SELECT p.pid, l.address, l.size, l.weight, l.stack AS stack_id, l.tid, l.ts_ns,
+       l.interval
 FROM raw_live l JOIN raw_process p ON p.id = l.process;
 
 CREATE VIEW map_event AS

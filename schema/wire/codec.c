@@ -49,6 +49,8 @@ static bool sane(const struct neap_event *event)
     case NEAP_EV_MODULE:
         return event->module->start < event->module->end &&
                !memchr(neap_ev_module_path(event->module), 0, event->module->path_len);
+    case NEAP_EV_SAMPLE:
+        return event->sample->interval > 0;
     case NEAP_EV_MAP:
         return event->map->op >= NEAP_MAP_MMAP && event->map->op < NEAP_MAP_OP_END;
     default:

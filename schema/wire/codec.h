@@ -27,6 +27,8 @@ struct neap_event {
         const struct neap_ev_module *module;
         const struct neap_ev_alloc *alloc;
         const struct neap_ev_free *free;
+        const struct neap_ev_sample *sample;
+        const struct neap_ev_sample_free *sample_free;
         const struct neap_ev_map *map;
         const struct neap_ev_exit *exit;
     };

@@ -11,8 +11,8 @@
  *     bits 32..63  delta    time stamp counter minus the lane's last TIME.stamp
  *
  * Order. Two orders are kept, each for what needs it.
- *   - One address: ALLOC, FREE and the REALLOC kinds take `seq` from a counter
- *     that the address chooses (neap_order_shard). malloc takes it after the
+ *   - One address: ALLOC, FREE, SAMPLE and the REALLOC kinds with an address take
+ *     `seq` from a counter that the address chooses (neap_order_shard). malloc takes it after the
  *     real call, free before it, so the sequence of one shard is the order in
  *     which the allocator handed that memory round, whatever thread did it. The
  *     reader applies a shard's events strictly in sequence (mod 2^24).
@@ -25,6 +25,11 @@
  * realloc(p, n) is REALLOC_FREE(p) before the real call and, after it,
  * REALLOC_ALLOC(q, n) in the same lane, or REALLOC_FAIL(p) if p stays as it was.
  * Both of the latter are the next record of that kind in the lane.
+ *
+ * Sampling. A sampled recording has SAMPLE and SAMPLE_FREE instead, of the few blocks
+ * that were sampled and of no others. A realloc of a sampled block is SAMPLE_FREE with
+ * NEAP_SAMPLE_REALLOC before the real call and after it REALLOC_DONE in the same lane,
+ * or REALLOC_FAIL. What it returned may be sampled as any block, then with the flag too.
  *
  * Stacks. An event names its stack by a 64-bit hash; the STACK record with the
  * frames comes at least once per hash, in any lane, before or after the event.
@@ -50,7 +55,11 @@
     X(REALLOC_FREE, realloc_free, 16) /* realloc is about to give up the old block */ \
     X(REALLOC_ALLOC, realloc_alloc, 32) /* ... and got a block for it */              \
     X(REALLOC_FAIL, realloc_fail,                                                     \
-      16)             /* ... or failed: the old block is still there */               \
+      16) /* ... or failed: the old block is still there */                           \
+    X(SAMPLE, sample, 48)           /* a block was allocated, and sampled */          \
+    X(SAMPLE_FREE, sample_free, 24) /* a sampled block is about to be freed */        \
+    X(REALLOC_DONE, realloc_done,                                                     \
+      8)              /* realloc got another block for a sampled one */               \
     X(MAP, map, 72)   /* mmap, munmap, mremap, brk, madvise */                        \
     X(EXIT, exit, 16) /* exit status, when the process says it itself */
 
@@ -152,6 +161,28 @@ struct neap_ev_alloc { /* ALLOC and REALLOC_ALLOC */
     uint64_t stack; /* hash */
 };
 NEAP_ASSERT_SIZE(struct neap_ev_alloc, 32);
+
+#define NEAP_SAMPLE_REALLOC   1u /* half of a realloc */
+#define NEAP_SAMPLE_TEMPORARY 2u /* freed by its thread before that allocated again */
+
+struct neap_ev_sample {
+    uint64_t head;
+    uint64_t address;
+    uint64_t size;     /* as asked for */
+    uint64_t stack;    /* hash */
+    uint64_t interval; /* mean bytes between samples when it was drawn, at least 1 */
+    uint32_t flags;    /* NEAP_SAMPLE_REALLOC */
+    uint32_t reserved;
+};
+NEAP_ASSERT_SIZE(struct neap_ev_sample, 48);
+
+struct neap_ev_sample_free {
+    uint64_t head;
+    uint64_t address;
+    uint32_t flags; /* NEAP_SAMPLE_* */
+    uint32_t reserved;
+};
+NEAP_ASSERT_SIZE(struct neap_ev_sample_free, 24);
 
 struct neap_ev_free { /* FREE, REALLOC_FREE and REALLOC_FAIL */
     uint64_t head;

@@ -20,7 +20,7 @@
 
 #include "schema/attr.h"
 
-#define NEAP_WIRE_VERSION     1u
+#define NEAP_WIRE_VERSION     2u
 #define NEAP_HELLO_MAGIC      0x4f4c4c4548504e45ull
 #define NEAP_HELLO_TIMEOUT_MS 1000
 
@@ -29,6 +29,7 @@
 #define NEAP_ENV_FOLLOW   "NEAP_FOLLOW"   /* "0": children are not recorded */
 #define NEAP_ENV_UNWINDER "NEAP_UNWINDER" /* "libunwind": do not use our walker */
 #define NEAP_ENV_VERIFY   "NEAP_VERIFY" /* N: compare every N-th trace with libunwind */
+#define NEAP_ENV_SEED     "NEAP_SEED" /* number: the same samples in each run */
 
 enum neap_hello_origin {
     NEAP_ORIGIN_EXEC = 1, /* a new program image */
@@ -48,6 +49,7 @@ NEAP_ASSERT_SIZE(struct neap_hello, 56);
 enum neap_policy {
     NEAP_POLICY_BLOCK = 1,
     NEAP_POLICY_DROP,
+    NEAP_POLICY_ADAPT, /* as DROP in the target; the collector raises the interval */
 };
 
 enum neap_welcome_status {
@@ -66,5 +68,36 @@ struct neap_welcome {
     uint32_t reserved;
 };
 NEAP_ASSERT_SIZE(struct neap_welcome, 32);
+
+/*
+ * Over the same socket, to the collector of a recording: `neap switch`. One message each
+ * way, then both close. The collector believes the kernel about who asks: the user whose
+ * recording it is, or root.
+ */
+#define NEAP_SWITCH_MAGIC 0x6863746977537065ull
+
+enum neap_switch_wish {
+    NEAP_SWITCH_ASK = 0, /* only tell */
+    NEAP_SWITCH_ON,
+    NEAP_SWITCH_OFF,
+};
+
+struct neap_switch {
+    uint64_t magic;
+    uint32_t version; /* NEAP_WIRE_VERSION */
+    uint32_t wish;    /* enum neap_switch_wish */
+    uint64_t reserved;
+};
+NEAP_ASSERT_SIZE(struct neap_switch, 24);
+
+struct neap_switched {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t mode;      /* enum neap_mode, now */
+    uint32_t processes; /* that are connected */
+    uint32_t reserved;
+    uint64_t interval; /* now; 0 in exact mode */
+};
+NEAP_ASSERT_SIZE(struct neap_switched, 32);
 
 #endif

@@ -8,6 +8,7 @@
  *           page 0       struct neap_data_header
  *           lane i at    NEAP_LANE_OFFSET(i): one page of header, then
  *                        NEAP_LANE_BYTES of records
+ *           at NEAP_TABLE_OFFSET the table of sampled live blocks (table.h)
  *   ctl   written by the collector, one per recording, mapped read-only by
  *         targets (F_SEAL_FUTURE_WRITE):
  *           page 0       struct neap_ctl_header: clock, bell, end of recording
@@ -39,13 +40,15 @@
 
 #include "schema/attr.h"
 #include "schema/wire/event.h"
+#include "schema/wire/table.h"
 
 #define NEAP_PAGE           4096u
 #define NEAP_LANE_BYTES     (256u << 10)
 #define NEAP_LANE_STRIDE    (NEAP_PAGE + NEAP_LANE_BYTES)
 #define NEAP_LANES_MAX      1024u
 #define NEAP_LANE_OFFSET(i) ((uint64_t)NEAP_PAGE + (uint64_t)(i)*NEAP_LANE_STRIDE)
-#define NEAP_DATA_BYTES     NEAP_LANE_OFFSET(NEAP_LANES_MAX)
+#define NEAP_TABLE_OFFSET   NEAP_LANE_OFFSET(NEAP_LANES_MAX) /* see table.h */
+#define NEAP_DATA_BYTES     (NEAP_TABLE_OFFSET + NEAP_TABLE_BYTES)
 
 #define NEAP_CTL_SLOT_BYTES (8u * NEAP_LANES_MAX)
 #define NEAP_CTL_SLOTS_MAX  16384u
@@ -66,6 +69,9 @@ struct neap_data_header {
     _Atomic uint64_t stacks_truncated; /* walks that ended before the root */
     _Atomic uint64_t verified; /* traces compared with libunwind's (NEAP_VERIFY) */
     _Atomic uint64_t verify_differences;
+    _Atomic uint64_t fallbacks; /* walks that needed more than plain rules */
+    _Atomic uint64_t table_loss; /* samples that found no room in the table */
+    _Atomic uint64_t table_loss_bytes; /* what they would have stood for, about */
     _Atomic uint64_t waits;   /* times an event waited for the collector */
     _Atomic uint32_t inexact; /* the `block` policy gave up waiting */
 };
@@ -83,7 +89,18 @@ struct neap_lane {
 };
 NEAP_ASSERT_SIZE(struct neap_lane, NEAP_PAGE);
 
-/* Page 0 of ctl, written by the collector. */
+/* What targets are to record at this moment. */
+enum neap_mode {
+    NEAP_MODE_OFF = 0, /* dormant: nothing new */
+    NEAP_MODE_EXACT,
+    NEAP_MODE_SAMPLED,
+};
+
+/*
+ * Page 0 of ctl, written by the collector. Targets load `mode` at each allocation, so
+ * it has a cache line to itself with what else seldom changes; a forked child keeps
+ * this page mapped, since its first allocation comes before it has connected anew.
+ */
 struct neap_ctl_header {
     uint64_t magic;
     _Atomic uint64_t now_ns; /* clock word: ns since the recording's start */
@@ -91,7 +108,12 @@ struct neap_ctl_header {
     _Atomic uint32_t
         asleep; /* the reader waits longer than a tick: ring, if you must */
     _Atomic uint32_t closed; /* the recording has ended: record nothing more */
+    uint8_t pad[64 - 28];
+    _Atomic uint32_t mode;     /* enum neap_mode */
+    uint32_t reserved;
+    _Atomic uint64_t interval; /* mean bytes between samples; only grows */
 };
+_Static_assert(offsetof(struct neap_ctl_header, mode) == 64, "a cache line of its own");
 
 /*
  * Order stamps. Any counter that is monotonic over the cores of one machine
