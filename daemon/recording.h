@@ -21,7 +21,8 @@ struct neap_recording {
  */
 struct neap_error *
 neap_recording_init(struct neap_recording *recording,
-                    const struct neap_collect_config *config) NEAP_MUST_CHECK;
+                    const struct neap_collect_config *config,
+                    const char *socket_path) NEAP_MUST_CHECK;
 /* Close it, so that the one file is all there is. Zeroed memory is fine. */
 void neap_recording_deinit(struct neap_recording *recording);
 /* Remove the file of a recording that has been closed. */

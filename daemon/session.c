@@ -250,7 +250,7 @@ void neap_session_hello(struct neap_session *session, pid_t pid, int pidfd,
         .magic = NEAP_HELLO_MAGIC,
         .version = NEAP_WIRE_VERSION,
         .status = NEAP_WELCOME_REFUSED,
-        .policy = session->config.policy,
+        .policy = session->config.settings.policy,
     };
     ret_fds[0] = ret_fds[1] = -1;
     if (!session->config.follow && pid != session->command_pid)

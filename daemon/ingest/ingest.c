@@ -45,10 +45,13 @@ static struct neap_error *write_recording(struct neap_ingest *ingest,
         return err;
     uname(&host);
     read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof(boot_id));
-    err = neap_write_row(&ingest->write, NEAP_STATEMENT_RECORDING, "ssssssssii",
+    err = neap_write_row(&ingest->write, NEAP_STATEMENT_RECORDING, "sssssssisissii",
                          info->version, info->command, info->start_utc, host.nodename,
-                         host.release, host.machine, info->policy, boot_id,
-                         (int64_t)getpid(), own_start());
+                         host.release, host.machine,
+                         info->interval ? "sampled" : "exact", (int64_t)info->interval,
+                         info->policy, (int64_t)info->max_size,
+                         info->socket ? info->socket : "", boot_id, (int64_t)getpid(),
+                         own_start());
     if (!err)
         err = neap_write_commit(&ingest->write);
     if (err)

@@ -32,6 +32,9 @@ struct neap_recording_info { /* copied */
     const char *command; /* JSON array */
     const char *start_utc;
     const char *policy;
+    const char *socket; /* where the collector listens */
+    uint64_t interval;  /* mean bytes between samples, 0 = exact */
+    uint64_t max_size;  /* bytes of events kept one by one, 0 = none */
 };
 
 struct neap_process_info { /* copied */
@@ -65,6 +68,7 @@ struct neap_process_counters {
     uint64_t truncated_stacks;
     uint64_t verified;
     uint64_t verify_differences;
+    uint64_t fallbacks;
     uint64_t waits;
 };
 

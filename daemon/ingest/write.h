@@ -19,9 +19,9 @@
 #define NEAP_STATEMENTS(X)                                                             \
     X(RECORDING,                                                                       \
       "INSERT INTO raw_recording (id, version, command, start_utc, duration_ns, host," \
-      " kernel, machine, mode, interval, policy, boot_id, collector_pid,"              \
-      " collector_start) VALUES (1, ?1, ?2, ?3, 0, ?4, ?5, ?6, 'exact', 0, ?7, ?8,"    \
-      " ?9, ?10)")                                                                     \
+      " kernel, machine, mode, interval, policy, max_size, socket, boot_id,"           \
+      " collector_pid, collector_start) VALUES (1, ?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8," \
+      " ?9, ?10, ?11, ?12, ?13, ?14)")                                                 \
     X(DURATION, "UPDATE raw_recording SET duration_ns = max(duration_ns, ?1)")         \
     X(MAIN_PROCESS, "UPDATE raw_recording SET main_process = ?1")                      \
     X(FINISHED, "UPDATE raw_recording SET finished = 1")                               \
