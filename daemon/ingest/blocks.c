@@ -203,6 +203,14 @@ bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
     return true;
 }
 
+bool neap_blocks_has(const struct neap_blocks *blocks, uint64_t address)
+{
+    uint64_t hash = mix(address, blocks->seed);
+    const struct neap_blocks_table *table = &blocks->tables[hash >> 58];
+
+    return table->slots && probe(table, hash, address)->address != 0;
+}
+
 const struct neap_block *neap_blocks_next(const struct neap_blocks *blocks,
                                           struct neap_blocks_cursor *cursor)
 {
