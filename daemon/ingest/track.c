@@ -18,12 +18,16 @@ void neap_track_deinit(struct neap_track *track)
     neap_journal_deinit(&track->journal);
 }
 
-uint32_t neap_track_site(struct neap_track *track, uint64_t hash)
+uint32_t neap_track_find_site(struct neap_track *track, uint64_t hash)
 {
     uint64_t number = neap_map_get(&track->by_hash, hash);
+    unsigned at = hash % NEAP_SITES_RECENT;
 
-    if (NEAP_LIKELY(number != NEAP_MAP_NONE))
+    if (NEAP_LIKELY(number != NEAP_MAP_NONE)) {
+        track->recent[at].hash = hash;
+        track->recent[at].site = (uint32_t)number + 1;
         return (uint32_t)number;
+    }
     number = track->sites.count;
     if (number >= NEAP_SITE_NONE || !neap_vec_reserve(&track->sites, 1) ||
         (track->estimate.base &&

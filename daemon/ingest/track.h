@@ -42,7 +42,8 @@
 #include "schema/base/map.h"
 #include "schema/base/vec.h"
 
-#define NEAP_SITE_NONE UINT32_MAX
+#define NEAP_SITE_NONE    UINT32_MAX
+#define NEAP_SITES_RECENT 512u
 
 struct neap_raw_stack;
 
@@ -78,6 +79,10 @@ struct neap_realloc {
 struct neap_track {
     struct neap_blocks blocks;
     struct neap_map by_hash;
+    struct {
+        uint64_t hash;
+        uint32_t site; /* + 1; 0 = none */
+    } recent[NEAP_SITES_RECENT]; /* of by_hash, by the hash's low bits */
     NEAP_VEC(struct neap_site) sites;
     uint64_t epoch;
     struct neap_amount alloc;
@@ -98,7 +103,17 @@ void neap_track_init(struct neap_track *track, uint64_t interval,
 void neap_track_deinit(struct neap_track *track);
 
 /* The site of `hash`, made if it is new. NEAP_SITE_NONE: no memory for it. */
-uint32_t neap_track_site(struct neap_track *track, uint64_t hash);
+uint32_t neap_track_find_site(struct neap_track *track, uint64_t hash);
+
+/* The same, for the sites that come up again and again. */
+static inline uint32_t neap_track_site(struct neap_track *track, uint64_t hash)
+{
+    unsigned at = hash % NEAP_SITES_RECENT;
+
+    if (NEAP_LIKELY(track->recent[at].hash == hash && track->recent[at].site))
+        return track->recent[at].site - 1;
+    return neap_track_find_site(track, hash);
+}
 
 /* An allocation. `shift`: of its interval, 0 for one that stands for itself alone. */
 struct neap_track_alloc {

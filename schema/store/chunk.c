@@ -196,6 +196,8 @@ struct neap_error *neap_chunk_encoder_create(struct neap_chunk_encoder **ret)
     if (!encoder)
         return NEAP_NO_MEMORY;
     encoder->zstd = ZSTD_createCCtx();
+    if (encoder->zstd)
+        ZSTD_CCtx_setParameter(encoder->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
     encoder->blob_room = ZSTD_compressBound(NEAP_CHUNK_BYTES) + 1;
     encoder->blob = malloc(encoder->blob_room);
     if (!encoder->zstd || !encoder->blob) {
