@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -63,18 +64,24 @@ struct collector {
 /* ---- words ---- */
 
 void neap_collect_words(const struct neap_collect_config *config,
-                        char *ret[NEAP_COLLECT_WORDS])
+                        char text[NEAP_COLLECT_TEXT], char *ret[NEAP_COLLECT_WORDS])
 {
+    const struct neap_settings *settings = &config->settings;
+
+    snprintf(text, NEAP_COLLECT_TEXT, "%d,%d,%" PRIu64 ",%" PRIu64, settings->policy,
+             settings->dormant, settings->interval, settings->max_size);
     ret[0] = (char *)config->directory;
     ret[1] = (char *)config->output;
     ret[2] = config->force ? "force" : "new";
     ret[3] = config->follow ? "follow" : "alone";
-    ret[4] = (char *)neap_policy_name(config->policy);
+    ret[4] = text;
     ret[5] = "--";
 }
 
 bool neap_collect_parse(char **words, struct neap_collect_config *ret)
 {
+    unsigned policy, dormant;
+
     for (unsigned i = 0; i < NEAP_COLLECT_WORDS; i++) {
         if (!words[i])
             return false;
@@ -84,10 +91,15 @@ bool neap_collect_parse(char **words, struct neap_collect_config *ret)
         .output = words[1],
         .force = strcmp(words[2], "force") == 0,
         .follow = strcmp(words[3], "follow") == 0,
-        .policy = strcmp(words[4], "drop") == 0 ? NEAP_POLICY_DROP : NEAP_POLICY_BLOCK,
         .command = words + NEAP_COLLECT_WORDS,
     };
-    return strcmp(words[5], "--") == 0;
+    if (strcmp(words[5], "--") != 0 ||
+        sscanf(words[4], "%u,%u,%" SCNu64 ",%" SCNu64, &policy, &dormant,
+               &ret->settings.interval, &ret->settings.max_size) != 4)
+        return false;
+    ret->settings.policy = (enum neap_policy)policy;
+    ret->settings.dormant = dormant != 0;
+    return policy >= NEAP_POLICY_BLOCK && policy <= NEAP_POLICY_ADAPT;
 }
 
 /* ---- the launcher ---- */
@@ -200,9 +212,12 @@ static struct neap_error *start(struct collector *collector)
         collector->environ_entry = NULL;
         return NEAP_NO_MEMORY;
     }
-    error = neap_recording_init(&collector->recording, config);
+    error = neap_recording_init(&collector->recording, config, path);
     if (!error)
         error = neap_ctl_create(&collector->ctl);
+    if (!error)
+        neap_ctl_mode(collector->ctl, neap_settings_mode(&config->settings),
+                      config->settings.interval);
     if (!error)
         error = neap_loop_create(&collector->loop);
     if (!error)
@@ -213,7 +228,7 @@ static struct neap_error *start(struct collector *collector)
         .ingest = collector->recording.ingest,
         .loop = collector->loop,
         .ctl = collector->ctl,
-        .policy = config->policy,
+        .settings = config->settings,
         .follow = config->follow,
     };
     error = neap_session_create(&session, &collector->session);

@@ -11,14 +11,14 @@
 
 #include <stdbool.h>
 
-#include "schema/wire/hello.h"
+#include "daemon/config.h"
 
 struct neap_collect_config {
     const char *directory; /* private, for the socket; removed at the end */
     const char *output;
     bool force;
     bool follow;
-    enum neap_policy policy;
+    struct neap_settings settings;
     char **command; /* of the user, NULL-terminated */
 };
 
@@ -27,13 +27,14 @@ struct neap_collect_config {
 #define NEAP_COLLECT_SOCKET     "socket"     /* within the directory */
 #define NEAP_COLLECT_HOOK       "libneap.so" /* ... and, maybe, a link to the hook */
 
+#define NEAP_COLLECT_TEXT       96
 /* The words after the verb; NULL at the end. */
 #define NEAP_COLLECT_WORDS 6 /* before those of the command */
 /* False: not words that the launcher would give. */
 bool neap_collect_parse(char **words, struct neap_collect_config *ret);
-/* The same backwards. `ret` has room for NEAP_COLLECT_WORDS. */
+/* The same backwards. `ret` has room for NEAP_COLLECT_WORDS and leads into `text`. */
 void neap_collect_words(const struct neap_collect_config *config,
-                        char *ret[NEAP_COLLECT_WORDS]);
+                        char text[NEAP_COLLECT_TEXT], char *ret[NEAP_COLLECT_WORDS]);
 
 /* The whole life of a collector. Returns its exit status. */
 int neap_collect_run(const struct neap_collect_config *config);

@@ -5,6 +5,7 @@
  */
 #include "daemon/config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,46 @@
 
 const char *neap_policy_name(enum neap_policy policy)
 {
-    return policy == NEAP_POLICY_DROP ? "drop" : "block";
+    return policy == NEAP_POLICY_ADAPT  ? "adapt"
+           : policy == NEAP_POLICY_DROP ? "drop"
+                                        : "block";
+}
+
+enum neap_mode neap_settings_mode(const struct neap_settings *settings)
+{
+    if (settings->dormant)
+        return NEAP_MODE_OFF;
+    return settings->interval ? NEAP_MODE_SAMPLED : NEAP_MODE_EXACT;
+}
+
+bool neap_config_size(const char *text, uint64_t *ret)
+{
+    static const char units[] = "KMGT";
+    const char *unit;
+    uint64_t value;
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (errno)
+        return false;
+    unit = *end ? strchr(units, *end & ~0x20) : NULL;
+    if (unit) {
+        unsigned shift = 10u * (unsigned)(unit - units + 1);
+
+        if (value > UINT64_MAX >> shift)
+            return false;
+        value <<= shift;
+        end++;
+        end += *end == 'i' && end[1] == 'B';
+    }
+    end += *end == 'B';
+    if (*end)
+        return false;
+    *ret = value;
+    return true;
 }
 
 static struct neap_error *later(const char *option, const char *value)
@@ -39,26 +79,34 @@ static struct neap_error *set_output(struct neap_config *config, const char *val
 static struct neap_error *set_policy(struct neap_config *config, const char *value)
 {
     if (strcmp(value, "block") == 0)
-        config->policy = NEAP_POLICY_BLOCK;
+        config->settings.policy = NEAP_POLICY_BLOCK;
     else if (strcmp(value, "drop") == 0)
-        config->policy = NEAP_POLICY_DROP;
+        config->settings.policy = NEAP_POLICY_DROP;
     else if (strcmp(value, "adapt") == 0)
-        return later("policy", value);
+        config->settings.policy = NEAP_POLICY_ADAPT;
     else
-        return bad("policy", value, "block or drop");
+        return bad("policy", value, "block, drop or adapt");
     return NULL;
 }
 
 static struct neap_error *set_interval(struct neap_config *config, const char *value)
 {
-    char *end;
+    uint64_t bytes = 0;
 
-    (void)config;
-    if (strcmp(value, "exact") == 0)
-        return NULL;
-    if (strtoull(value, &end, 10) > 0 && !*end)
-        return later("interval", value);
-    return bad("interval", value, "exact");
+    if (strcmp(value, "exact") != 0 &&
+        (!neap_config_size(value, &bytes) || bytes == 0 || bytes > NEAP_INTERVAL_MAX))
+        return bad("interval", value,
+                   "exact, or the mean bytes between samples such as 512K (1 to 1T)");
+    config->settings.interval = bytes;
+    return NULL;
+}
+
+static struct neap_error *set_max_size(struct neap_config *config, const char *value)
+{
+    if (!neap_config_size(value, &config->settings.max_size) ||
+        config->settings.max_size > INT64_MAX)
+        return bad("max-size", value, "bytes such as 500M, or 0 to keep no events");
+    return NULL;
 }
 
 static struct neap_error *set_allocator(struct neap_config *config, const char *value)
@@ -118,6 +166,11 @@ static struct neap_error *set_follow(struct neap_config *config, const char *val
     return set_bool(&config->follow, "follow", value);
 }
 
+static struct neap_error *set_dormant(struct neap_config *config, const char *value)
+{
+    return set_bool(&config->settings.dormant, "dormant", value);
+}
+
 static struct neap_error *set_quiet(struct neap_config *config, const char *value)
 {
     return set_bool(&config->quiet, "quiet", value);
@@ -137,6 +190,8 @@ static const struct option {
     {"no-follow", 0, NULL, "0", set_follow},
     {"quiet", 'q', "NEAP_QUIET", "1", set_quiet},
     {"interval", 0, "NEAP_INTERVAL", NULL, set_interval},
+    {"dormant", 0, "NEAP_DORMANT", "1", set_dormant},
+    {"max-size", 0, "NEAP_MAX_SIZE", NULL, set_max_size},
     {"allocator", 0, "NEAP_ALLOCATOR", NULL, set_allocator},
     {"faults", 0, "NEAP_FAULTS", NULL, set_faults},
     {"census", 0, "NEAP_CENSUS", NULL, set_census},
@@ -216,7 +271,9 @@ static struct neap_error *read_option(struct neap_config *config, char ***argv)
 
 struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
 {
-    struct neap_config config = {.follow = true, .policy = NEAP_POLICY_BLOCK};
+    struct neap_config config = {
+        .follow = true,
+        .settings = {.policy = NEAP_POLICY_BLOCK, .max_size = NEAP_MAX_SIZE_DEFAULT}};
     struct neap_error *error = read_environment(&config);
 
     while (!error && *argv && (*argv)[0] == '-' && (*argv)[1]) {
@@ -231,6 +288,11 @@ struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
     if (!*argv)
         return neap_error_create(NEAP_ERROR_USAGE,
                                  "no command to record: neapd run -- CMD [ARG...]");
+    if (config.settings.policy == NEAP_POLICY_ADAPT && !config.settings.interval)
+        return neap_error_create(NEAP_ERROR_USAGE,
+                                 "--policy adapt raises the interval between samples, "
+                                 "and exact recording has none: add --interval 512K, "
+                                 "or choose block or drop" HELP_HINT);
     config.command = argv;
     *ret = config;
     return NULL;

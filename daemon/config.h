@@ -9,16 +9,32 @@
 #define NEAP_DAEMON_CONFIG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "schema/base/error.h"
 #include "schema/wire/hello.h"
+#include "schema/wire/ring.h"
+
+/* What is recorded, and how. */
+struct neap_settings {
+    enum neap_policy policy;
+    bool dormant;      /* nothing, until it is switched on */
+    uint64_t interval; /* mean bytes between samples; 0 = every event */
+    uint64_t max_size; /* bytes of single events to keep; the oldest go first */
+};
+
+/* What targets do with it at the start. */
+enum neap_mode neap_settings_mode(const struct neap_settings *settings);
+
+#define NEAP_INTERVAL_MAX     (1ull << 40)
+#define NEAP_MAX_SIZE_DEFAULT (2ull << 30)
 
 struct neap_config {
     const char *output; /* NULL: made from the command's name */
     bool force;
     bool follow;
     bool quiet;
-    enum neap_policy policy;
+    struct neap_settings settings;
     char **command; /* NULL-terminated, within argv */
 };
 
@@ -27,5 +43,8 @@ struct neap_error *neap_config_parse(char **argv,
                                      struct neap_config *ret) NEAP_MUST_CHECK;
 
 const char *neap_policy_name(enum neap_policy policy);
+
+/* "512", "512K", "512KiB", "4G" in bytes. False: it is no such thing. */
+bool neap_config_size(const char *text, uint64_t *ret);
 
 #endif

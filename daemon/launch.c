@@ -98,7 +98,7 @@ static int start_collector(struct launch *launch)
         .output = launch->paths.output,
         .force = config->force,
         .follow = config->follow,
-        .policy = config->policy,
+        .settings = config->settings,
         .command = config->command,
     };
     struct neap_control_message message;

@@ -43,7 +43,8 @@ static void format_now(char *ret, size_t size)
 }
 
 struct neap_error *neap_recording_init(struct neap_recording *recording,
-                                       const struct neap_collect_config *config)
+                                       const struct neap_collect_config *config,
+                                       const char *socket_path)
 {
     neap_auto_free char *command = NULL;
     struct neap_recording_info info;
@@ -62,7 +63,10 @@ struct neap_error *neap_recording_init(struct neap_recording *recording,
         .version = NEAP_VERSION,
         .command = command,
         .start_utc = start_utc,
-        .policy = neap_policy_name(config->policy),
+        .policy = neap_policy_name(config->settings.policy),
+        .socket = socket_path,
+        .interval = config->settings.interval,
+        .max_size = config->settings.max_size,
     };
     error = neap_ingest_create(recording->db, &info, &recording->ingest);
     return error ? error : neap_ingest_commit(recording->ingest, 0);

@@ -49,6 +49,7 @@ struct neap_error *neap_session_create(const struct neap_session_config *config,
         .ingest = config->ingest,
         .loop = config->loop,
         .ctl = config->ctl,
+        .sampled = config->settings.interval > 0,
     };
     session->command.fd = -1;
     error = neap_ring_scratch_create(&session->scratch);
@@ -250,7 +251,7 @@ void neap_session_hello(struct neap_session *session, pid_t pid, int pidfd,
         .magic = NEAP_HELLO_MAGIC,
         .version = NEAP_WIRE_VERSION,
         .status = NEAP_WELCOME_REFUSED,
-        .policy = session->config.policy,
+        .policy = session->config.settings.policy,
     };
     ret_fds[0] = ret_fds[1] = -1;
     if (!session->config.follow && pid != session->command_pid)

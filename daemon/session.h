@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "daemon/config.h"
 #include "daemon/ingest/ingest.h"
 #include "daemon/loop.h"
 #include "daemon/source/ctl.h"
@@ -26,7 +27,7 @@ struct neap_session_config {
     struct neap_ingest *ingest; /* these three outlive the session */
     struct neap_loop *loop;
     struct neap_ctl *ctl;
-    enum neap_policy policy;
+    struct neap_settings settings;
     bool follow; /* false: nobody but CMD's own pid is welcome */
 };
 

@@ -60,13 +60,14 @@ struct neap_error *neap_spawn_collector(const char *self,
     size_t words = count_words(config->command);
     neap_auto_free char **argv =
         calloc(2 + NEAP_COLLECT_WORDS + words + 1, sizeof(*argv));
+    char text[NEAP_COLLECT_TEXT];
     pid_t pid;
 
     if (!argv)
         return NEAP_NO_MEMORY;
     argv[0] = (char *)"neapd";
     argv[1] = (char *)NEAP_COLLECT_VERB;
-    neap_collect_words(config, argv + 2);
+    neap_collect_words(config, text, argv + 2);
     memcpy(argv + 2 + NEAP_COLLECT_WORDS, config->command, words * sizeof(*argv));
     pid = fork();
     if (pid < 0)

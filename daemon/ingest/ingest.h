@@ -23,6 +23,7 @@
 
 #include "schema/base/error.h"
 #include "schema/wire/codec.h"
+#include "schema/wire/table.h"
 
 struct neap_ingest;
 struct neap_ingest_process; /* one program image: a process that execs has two */
@@ -32,6 +33,9 @@ struct neap_recording_info { /* copied */
     const char *command; /* JSON array */
     const char *start_utc;
     const char *policy;
+    const char *socket; /* where the collector listens */
+    uint64_t interval;  /* mean bytes between samples, 0 = exact */
+    uint64_t max_size;  /* bytes of events kept one by one, 0 = none */
 };
 
 struct neap_process_info { /* copied */
@@ -65,17 +69,19 @@ struct neap_process_counters {
     uint64_t truncated_stacks;
     uint64_t verified;
     uint64_t verify_differences;
+    uint64_t fallbacks;
     uint64_t waits;
 };
 
 /* The words of raw_loss.what. */
-#define NEAP_LOSSES(X)                                                            \
-    X(EVENTS, events)   /* never reached us, or found no memory here */           \
-    X(STACKS, stacks)   /* stacks whose frames never came */                      \
-    X(LANES, lanes)     /* events of threads that found no lane */                \
-    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */     \
-    X(ORDER, order)     /* events that were waited for in vain */                 \
-    X(STORE, store)     /* rows that could not be kept until they were written */ \
+#define NEAP_LOSSES(X)                                                                \
+    X(EVENTS, events)   /* never reached us, or found no memory here */               \
+    X(STACKS, stacks)   /* stacks whose frames never came */                          \
+    X(SAMPLES, samples) /* that found no room among the live ones of their process */ \
+    X(LANES, lanes)     /* events of threads that found no lane */                    \
+    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */         \
+    X(ORDER, order)     /* events that were waited for in vain */                     \
+    X(STORE, store)     /* rows that could not be kept until they were written */     \
     X(PROCESS, process) /* processes that gave up connecting */
 
 enum neap_loss_what {
@@ -125,6 +131,18 @@ void neap_ingest_event(struct neap_ingest_process *process, uint32_t lane,
  */
 void neap_ingest_loss(struct neap_ingest *ingest, struct neap_ingest_process *process,
                       const char *what, uint64_t count, uint64_t bytes);
+
+/*
+ * What the table of a sampled process holds, when its last event is in: a block that is
+ * live, for each; then heal, which ends those it does not hold. Lost events are made
+ * good by that, as far as they are about blocks that are live at the end.
+ */
+void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
+                       const struct neap_table_slot *slot);
+void neap_ingest_heal(struct neap_ingest_process *process);
+
+/* Samples there have been. */
+uint64_t neap_ingest_samples(const struct neap_ingest *ingest);
 
 void neap_ingest_counters(struct neap_ingest_process *process,
                           const struct neap_process_counters *counters);

@@ -67,6 +67,13 @@ void neap_ctl_destroy(struct neap_ctl *ctl)
     free(ctl);
 }
 
+void neap_ctl_mode(struct neap_ctl *ctl, enum neap_mode mode, uint64_t interval)
+{
+    atomic_store_explicit(&ctl->header->interval, interval, memory_order_relaxed);
+    /* Whoever sees the mode sees its interval. */
+    atomic_store_explicit(&ctl->header->mode, mode, memory_order_release);
+}
+
 bool neap_ctl_take(struct neap_ctl *ctl, uint32_t *ret)
 {
     for (uint32_t i = 0; i < NEAP_ARRAY_LEN(ctl->used); i++) {

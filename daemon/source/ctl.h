@@ -29,6 +29,9 @@ struct neap_error *neap_ctl_create(struct neap_ctl **ret) NEAP_MUST_CHECK;
 /* Tells targets that the recording has ended. Takes NULL. */
 void neap_ctl_destroy(struct neap_ctl *ctl);
 
+/* What targets record from now on; `interval` only grows. */
+void neap_ctl_mode(struct neap_ctl *ctl, enum neap_mode mode, uint64_t interval);
+
 /* A free slot, its words all 0. False if every slot is taken. */
 bool neap_ctl_take(struct neap_ctl *ctl, uint32_t *ret);
 /* Give it back; `lanes` = how many of its words may be other than 0. */

@@ -72,7 +72,10 @@ static void test_defaults(void **state)
     assert_null(config.output);
     assert_false(config.force || config.quiet);
     assert_true(config.follow);
-    assert_int_equal(config.policy, NEAP_POLICY_BLOCK);
+    assert_int_equal(config.settings.policy, NEAP_POLICY_BLOCK);
+    assert_int_equal(config.settings.interval, 0);
+    assert_false(config.settings.dormant);
+    assert_int_equal(config.settings.max_size, NEAP_MAX_SIZE_DEFAULT);
     assert_string_equal(config.command[0], "ls");
     assert_string_equal(config.command[2], "-o");
     assert_null(config.command[3]);
@@ -90,7 +93,7 @@ static void test_options(void **state)
     assert_string_equal(config.output, "a");
     assert_true(config.force && config.quiet);
     assert_false(config.follow);
-    assert_int_equal(config.policy, NEAP_POLICY_DROP);
+    assert_int_equal(config.settings.policy, NEAP_POLICY_DROP);
     assert_string_equal(config.command[0], "--odd");
     parse(WORDS("-ob c", "--output=d=e", "x"), &config);
     assert_string_equal(config.output, "d=e");
@@ -107,12 +110,12 @@ static void test_environment(void **state)
     setenv("NEAP_QUIET", "yes", 1);
     parse(WORDS("x"), &config);
     assert_string_equal(config.output, "env");
-    assert_int_equal(config.policy, NEAP_POLICY_DROP);
+    assert_int_equal(config.settings.policy, NEAP_POLICY_DROP);
     assert_true(config.quiet);
     assert_false(config.follow);
     parse(WORDS("--follow", "--policy", "block", "-o", "line", "x"), &config);
     assert_string_equal(config.output, "line");
-    assert_int_equal(config.policy, NEAP_POLICY_BLOCK);
+    assert_int_equal(config.settings.policy, NEAP_POLICY_BLOCK);
     assert_true(config.follow);
     setenv("NEAP_POLICY", "perhaps", 1);
     expect_usage(WORDS("x"), "NEAP_POLICY in the environment");
@@ -132,16 +135,42 @@ static void test_wrong_usage(void **state)
     expect_usage(WORDS("-o"), "needs a value");
     expect_usage(WORDS("--output=", "x"), "name of a file");
     expect_usage(WORDS("--quiet=1", "x"), "no value");
-    expect_usage(WORDS("--policy", "wait", "x"), "block or drop");
+    expect_usage(WORDS("--policy", "wait", "x"), "block, drop or adapt");
     expect_usage(WORDS("--interval", "0", "x"), "exact");
     expect_usage(WORDS("--interval", "-1k", "x"), "exact");
+    expect_usage(WORDS("--interval", "512Q", "x"), "exact");
+    expect_usage(WORDS("--interval", "2T", "x"), "1 to 1T");
+    expect_usage(WORDS("--interval", "99999999999999999999", "x"), "exact");
+    expect_usage(WORDS("--policy", "adapt", "x"), "add --interval");
+    expect_usage(WORDS("--max-size", "much", "x"), "bytes such as 500M");
+    expect_usage(WORDS("--max-size", "9999999T", "x"), "bytes such as 500M");
+    expect_usage(WORDS("--dormant=1", "x"), "no value");
+}
+
+static void test_sampling(void **state)
+{
+    struct neap_config config;
+
+    (void)state;
+    parse(WORDS("--interval", "512K", "--policy=adapt", "--dormant", "--max-size",
+                "3MiB", "x"),
+          &config);
+    assert_int_equal(config.settings.interval, 512 << 10);
+    assert_int_equal(config.settings.policy, NEAP_POLICY_ADAPT);
+    assert_int_equal(config.settings.max_size, 3 << 20);
+    assert_int_equal(neap_settings_mode(&config.settings), NEAP_MODE_OFF);
+    parse(WORDS("--interval=1T", "x"), &config);
+    assert_int_equal(config.settings.interval, NEAP_INTERVAL_MAX);
+    assert_int_equal(neap_settings_mode(&config.settings), NEAP_MODE_SAMPLED);
+    parse(WORDS("--interval=100B", "--interval=exact", "--max-size=0", "x"), &config);
+    assert_int_equal(config.settings.interval, 0);
+    assert_int_equal(config.settings.max_size, 0);
+    assert_int_equal(neap_settings_mode(&config.settings), NEAP_MODE_EXACT);
 }
 
 static void test_later_releases(void **state)
 {
     (void)state;
-    expect_usage(WORDS("--interval", "524288", "x"), "not part of this release");
-    expect_usage(WORDS("--policy", "adapt", "x"), "not part of this release");
     expect_usage(WORDS("--allocator", "neap", "x"), "not part of this release");
     expect_usage(WORDS("--faults", "full", "x"), "not part of this release");
     expect_usage(WORDS("--census", "5", "x"), "not part of this release");
@@ -156,19 +185,25 @@ static void test_collect_words(void **state)
                                          .output = "o p",
                                          .force = true,
                                          .follow = false,
-                                         .policy = NEAP_POLICY_DROP,
+                                         .settings = {.policy = NEAP_POLICY_ADAPT,
+                                                      .interval = 1ull << 40,
+                                                      .max_size = INT64_MAX},
                                          .command = command};
     struct neap_collect_config got;
+    char text[NEAP_COLLECT_TEXT];
     char *words[NEAP_COLLECT_WORDS + 3] = {NULL};
 
     (void)state;
     assert_false(neap_collect_parse(words, &got));
-    neap_collect_words(&config, words);
+    neap_collect_words(&config, text, words);
     memcpy(words + NEAP_COLLECT_WORDS, command, sizeof(command));
     assert_true(neap_collect_parse(words, &got));
     assert_string_equal(got.directory, "/d");
     assert_string_equal(got.output, "o p");
-    assert_true(got.force && !got.follow && got.policy == NEAP_POLICY_DROP);
+    assert_true(got.force && !got.follow && !got.settings.dormant);
+    assert_int_equal(got.settings.policy, NEAP_POLICY_ADAPT);
+    assert_int_equal(got.settings.interval, 1ull << 40);
+    assert_int_equal(got.settings.max_size, INT64_MAX);
     assert_string_equal(got.command[1], "--");
     words[NEAP_COLLECT_WORDS - 1] = (char *)"else";
     assert_false(neap_collect_parse(words, &got));
@@ -284,7 +319,7 @@ int main(void)
         cmocka_unit_test(test_environment),       cmocka_unit_test(test_wrong_usage),
         cmocka_unit_test(test_later_releases),    cmocka_unit_test(test_collect_words),
         cmocka_unit_test(test_spawn_environment), cmocka_unit_test(test_spawn_run),
-        cmocka_unit_test(test_size_text),
+        cmocka_unit_test(test_size_text),         cmocka_unit_test(test_sampling),
     };
 
     return cmocka_run_group_tests(tests, clean_environment, NULL);
