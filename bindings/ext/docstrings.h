@@ -190,8 +190,7 @@
     "What suppressions took out of the total and the rows."
 
 #define NEAP_DOC_Report_stacks \
-    "How many stacks, threads or sizes the total is of; the limit may show " \
-    "fewer."
+    "How many stacks, threads or classes the total is of, shown or not."
 
 #define NEAP_DOC_Report_processes \
     "How many processes the total covers."

@@ -204,7 +204,7 @@ class Report:
         """What suppressions took out of the total and the rows."""
     @property
     def stacks(self) -> int:
-        """How many stacks, threads or sizes the total is of; the limit may show fewer."""
+        """How many stacks, threads or classes the total is of, shown or not."""
     @property
     def processes(self) -> int:
         """How many processes the total covers."""

@@ -117,10 +117,11 @@ static struct neap_error *add_blocks(struct neap_scan *scan)
         uint64_t size = (uint64_t)sqlite3_column_int64(stmt, 1);
         uint32_t tid = (uint32_t)sqlite3_column_int64(stmt, 4), slot;
         struct neap_weight weight =
-            neap_weigh(size, (uint64_t)sqlite3_column_int64(stmt, 2));
+            neap_scan_weigh(scan, size, (uint64_t)sqlite3_column_int64(stmt, 2),
+                            (uint64_t)sqlite3_column_int64(stmt, 0));
         struct neap_sums *sums;
 
-        if (!neap_scan_wants(scan, size, tid, (uint64_t)sqlite3_column_int64(stmt, 0)))
+        if (!neap_scan_wants(scan, size, tid))
             continue;
         if (scan->query->by == NEAP_BY_THREAD)
             slot = neap_scan_slot_of_thread(scan, tid);

@@ -30,8 +30,8 @@ struct neap_scan {
     /* of the sum under way */
     signed char effect[16]; /* by kind and flags of an event */
     uint64_t sign;          /* 1, or -1: backwards from the end */
-    int half;               /* samples of this half only; < 0: all */
-    unsigned chunks;        /* read so far */
+    int half;        /* at the moment that counts this half of samples; < 0: all */
+    unsigned chunks; /* read so far */
 };
 
 /* Key of the group of sites without a stack, until the end of the scan. */
@@ -88,14 +88,34 @@ uint32_t neap_scan_slot_of_class(struct neap_scan *scan, uint64_t size);
 
 /* Is a block asked about? */
 static inline bool neap_scan_wants(const struct neap_scan *scan, uint64_t size,
-                                   uint32_t owner, uint64_t address)
+                                   uint32_t owner)
 {
     const struct neap_report_query *query = scan->query;
 
     return (!query->has_tid || owner == query->tid) &&
            (!query->has_min_size || size >= (uint64_t)query->min_size) &&
-           (!query->has_max_size || size <= (uint64_t)query->max_size) &&
-           (scan->half < 0 || neap_weigh_half(address) == (unsigned)scan->half);
+           (!query->has_max_size || size <= (uint64_t)query->max_size);
+}
+
+/* What a block counts for. At one of a peak's two moments that is its class's share. */
+NEAP_ALWAYS_INLINE struct neap_weight neap_scan_weigh(const struct neap_scan *scan,
+                                                      uint64_t size, uint64_t interval,
+                                                      uint64_t address)
+{
+    struct neap_weight weight;
+    enum neap_weigh_class class;
+
+    if (NEAP_LIKELY(interval == 0))
+        return (struct neap_weight){.bytes = size, .count = NEAP_WEIGHT_ONE};
+    weight = neap_weigh(size, interval);
+    if (scan->half < 0)
+        return weight;
+    class = neap_weigh_class(size, interval, address);
+    if (class == NEAP_WEIGH_CERTAIN)
+        return (struct neap_weight){weight.bytes / 2, weight.count / 2,
+                                    weight.variance / 2};
+    return class == (enum neap_weigh_class)scan->half ? weight
+                                                      : (struct neap_weight){0};
 }
 
 #endif

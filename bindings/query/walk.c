@@ -10,8 +10,9 @@
 
 #include "schema/base/cleanup.h"
 
-#define CHECK_EVERY 8 /* chunks between two looks at the caller's wish to stop: 1 ms \
-                       */
+#define CHECK_EVERY                                                  \
+    8 /* chunks between two looks at the caller's wish to stop: 1 ms \
+       */
 
 #define FLAGS 15 /* of an event, that decide what it does: kind, REALLOC, TEMPORARY */
 
@@ -141,10 +142,9 @@ static void set_effects(struct neap_scan *scan, enum neap_metric metric)
 NEAP_ALWAYS_INLINE struct neap_weight weight_of(const struct neap_scan *scan,
                                                 const struct neap_chunk_event *event)
 {
-    if (NEAP_LIKELY(event->shift == 0))
-        return (struct neap_weight){.bytes = event->size, .count = NEAP_WEIGHT_ONE};
-    return neap_weigh(event->size,
-                      neap_interval((uint64_t)scan->events.interval, event->shift));
+    return neap_scan_weigh(scan, event->size,
+                           neap_interval((uint64_t)scan->events.interval, event->shift),
+                           event->address);
 }
 
 NEAP_ALWAYS_INLINE uint32_t slot_of(struct neap_scan *scan,
@@ -205,8 +205,7 @@ static bool add_chosen(struct neap_scan *scan, void *data,
         int effect = scan->effect[event->op & FLAGS];
         uint32_t slot;
 
-        if (!effect ||
-            !neap_scan_wants(scan, event->size, event->owner, event->address))
+        if (!effect || !neap_scan_wants(scan, event->size, event->owner))
             continue;
         slot = slot_of(scan, event);
         if (slot == NEAP_GROUP_NONE)
@@ -245,7 +244,7 @@ static bool follow(struct neap_scan *scan, void *data,
         uint32_t slot;
 
         if (kind == NEAP_CHUNK_FOREIGN ||
-            !neap_scan_wants(scan, event->size, event->owner, event->address))
+            !neap_scan_wants(scan, event->size, event->owner))
             continue;
         if (kind == NEAP_CHUNK_ALLOC) {
             there = neap_map_put(blocks, event->address, LIVES);
@@ -277,9 +276,8 @@ struct neap_error *neap_scan_survivors(struct neap_scan *scan, int64_t from, int
 /* ---- the highest point ---- */
 
 struct height {
-    int64_t now[2], most[2]; /* of each half of the samples, over the start */
-    int64_t *at;
-    bool halves;
+    int64_t now, most; /* over the start */
+    int64_t at;
 };
 
 static bool climb(struct neap_scan *scan, void *data,
@@ -288,15 +286,79 @@ static bool climb(struct neap_scan *scan, void *data,
     struct height *height = data;
 
     for (uint32_t i = 0; i < count; i++) {
-        const struct neap_chunk_event *event = &events[i];
-        int64_t effect = scan->effect[event->op & FLAGS];
-        unsigned half = height->halves ? neap_weigh_half(event->address) : 0;
+        uint64_t effect = (uint64_t)(int64_t)scan->effect[events[i].op & FLAGS];
 
-        height->now[half] = (int64_t)((uint64_t)height->now[half] +
-                                      (uint64_t)effect * weight_of(scan, event).bytes);
-        if (height->now[half] > height->most[half]) {
-            height->most[half] = height->now[half];
-            height->at[half] = first + i + 1;
+        height->now = (int64_t)((uint64_t)height->now + effect * events[i].size);
+        if (height->now > height->most) {
+            height->most = height->now;
+            height->at = first + i + 1;
+        }
+    }
+    return true;
+}
+
+/*
+ * Of samples: the two moments of daemon/ingest/estimate.h, in the same words. Moment m
+ * is when half m, doubled, and what is certain are highest, and while they stay so,
+ * when the other half is.
+ */
+struct moments {
+    uint64_t live[NEAP_WEIGH_CLASSES]; /* over the start, modulo 2^64 */
+    struct {
+        int64_t highest, best, at;
+        bool high, lasts;
+    } moment[2];
+};
+
+static void begin_moments(struct moments *moments)
+{
+    for (unsigned m = 0; m < 2; m++) {
+        uint64_t certain = moments->live[NEAP_WEIGH_CERTAIN];
+        int64_t height = (int64_t)(2 * moments->live[m] + certain);
+        int64_t share = (int64_t)(2 * moments->live[1 - m] + certain);
+
+        if (height > moments->moment[m].highest) {
+            moments->moment[m].highest = height;
+            moments->moment[m].high = true;
+        } else if (!moments->moment[m].high || share <= moments->moment[m].best) {
+            continue;
+        }
+        moments->moment[m].best = share;
+        moments->moment[m].lasts = true;
+    }
+}
+
+static void end_moments(struct moments *moments, enum neap_weigh_class class,
+                        int64_t events)
+{
+    for (unsigned m = 0; m < 2; m++) {
+        if (moments->moment[m].lasts)
+            moments->moment[m].at = events;
+        moments->moment[m].lasts = false;
+        moments->moment[m].high &= class == 1 - m;
+    }
+}
+
+static bool climb_samples(struct neap_scan *scan, void *data,
+                          const struct neap_chunk_event *events, uint32_t count,
+                          int64_t first)
+{
+    struct moments *moments = data;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct neap_chunk_event *event = &events[i];
+        uint64_t interval =
+            neap_interval((uint64_t)scan->events.interval, event->shift);
+        enum neap_weigh_class class =
+            neap_weigh_class(event->size, interval, event->address);
+        uint64_t weight = neap_weigh(event->size, interval).bytes;
+
+        if (scan->effect[event->op & FLAGS] > 0) {
+            moments->live[class] += weight;
+            begin_moments(moments);
+        } else if (scan->effect[event->op & FLAGS] < 0) {
+            end_moments(moments, class, first + i);
+            moments->live[class] -= weight;
         }
     }
     return true;
@@ -305,16 +367,20 @@ static bool climb(struct neap_scan *scan, void *data,
 struct neap_error *neap_scan_highest(struct neap_scan *scan, int64_t from, int64_t to,
                                      int64_t ret[2])
 {
-    int64_t at[2] = {from, from};
-    struct height height = {.at = at, .halves = scan->events.interval > 0};
+    struct moments moments = {
+        .moment = {{.high = true, .lasts = true}, {.high = true, .lasts = true}}};
+    struct height height = {.at = from};
     struct neap_error *error;
 
     set_effects(scan, NEAP_METRIC_LIVE);
-    error = neap_scan_walk(scan, from, to, climb, &height);
-    if (error)
+    if (scan->events.interval == 0) {
+        error = neap_scan_walk(scan, from, to, climb, &height);
+        ret[0] = ret[1] = height.at;
         return error;
+    }
+    error = neap_scan_walk(scan, from, to, climb_samples, &moments);
     /* Each half dates the peak of the other. */
-    ret[0] = height.halves ? at[1] : at[0];
-    ret[1] = at[0];
-    return NULL;
+    for (unsigned m = 0; m < 2; m++)
+        ret[1 - m] = moments.moment[m].lasts ? to : moments.moment[m].at;
+    return error;
 }

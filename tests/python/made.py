@@ -209,7 +209,7 @@ class Maker:
 
 
 def add_events(path: Path, lines: Iterable[str], chunk: int = 16384) -> None:
-    """Events for a recording that is made: lines as tests/unit/make_events.c has them."""
+    """Put events into a recording: lines as tests/unit/make_events.c has them."""
     subprocess.run(
         [str(ROOT / "build/tests/make_events"), str(path), str(chunk)],
         input="".join(f"{line}\n" for line in lines),

@@ -157,7 +157,7 @@ def test_what_rows_tell(path: Path) -> None:
 def cut(
     path: Path, tmp_path: Path, chunks: int, blocks: bool = True
 ) -> tuple[Path, int]:
-    """A copy whose first chunks of process 1 are gone; and from when it holds events."""
+    """A copy without the first chunks of process 1, and from when it holds events."""
     copy = tmp_path / "cut.neap"
     copy.write_bytes(path.read_bytes())
     with sqlite3.connect(copy) as db:
@@ -240,7 +240,7 @@ def test_without_any_events(path: Path, tmp_path: Path) -> None:
         db.execute("UPDATE raw_process SET event_count = 0")
     with (
         neaptide.open(copy) as rec,
-        pytest.raises(neaptide.UsageError, match="holds no events.*neap switch"),
+        pytest.raises(neaptide.UsageError, match=r"holds no events.*neap switch"),
     ):
         rec.report(at=0.5)
 
@@ -271,7 +271,8 @@ def damage(path: Path, tmp_path: Path, change: str) -> Path:
 DAMAGES = [
     "UPDATE raw_events SET data = substr(data, 1, length(data) - 9) WHERE id = 8",
     "UPDATE raw_events SET data = x'' WHERE id = 8",
-    "UPDATE raw_events SET data = (SELECT data FROM raw_events WHERE id = 9) WHERE id = 8",
+    "UPDATE raw_events SET data = (SELECT data FROM raw_events WHERE id = 9)"
+    " WHERE id = 8",
     "UPDATE raw_events SET t1 = t1 - 1 WHERE id = 8",
     "UPDATE raw_events SET t0 = 0 WHERE id = 8",
     "UPDATE raw_events SET count = 99 WHERE id = 8",
