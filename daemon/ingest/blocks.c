@@ -8,7 +8,8 @@
 #define CAPACITY_MIN 16u
 /* Tables up to here are at most half full, and never shrunk: 64 of them are 2 MiB. */
 #define CAPACITY_ROOMY 1024u
-/* Larger ones are 4/5 full at the most, and shrunk below 1/3; from here on below 1/2. */
+/* Larger ones are 4/5 full at the most, and shrunk below 1/3; from here on below 1/2.
+ */
 #define CAPACITY_TIGHT 4096u
 /* Larger tables are mappings of their own, so that freeing one gives it back. */
 #define MAP_BYTES (128u << 10)
