@@ -306,7 +306,7 @@ $(B)/targets/%: tests/targets/%.cc $$(call asked_lib,tests/targets/$$*.cc)
 	$(Q)$(CXX) -std=gnu++17 $(TARGET) -MF $@.d -MT $@ $< -o $@ $(call asked_flags,$<) \
 	    $(call asked_lib,$<) -Wl,-rpath,'$$ORIGIN' -ldl -lm
 
-$(B)/bench-ingest: $(B)/obj/hosted/tests/bench/ingest.o $(B)/libhosted.a
+$(B)/bench-%: $(B)/obj/hosted/tests/bench/%.o $(B)/libhosted.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
 

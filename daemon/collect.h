@@ -27,7 +27,7 @@ struct neap_collect_config {
 #define NEAP_COLLECT_SOCKET     "socket"     /* within the directory */
 #define NEAP_COLLECT_HOOK       "libneap.so" /* ... and, maybe, a link to the hook */
 
-#define NEAP_COLLECT_TEXT 96
+#define NEAP_COLLECT_TEXT       96
 /* The words after the verb; NULL at the end. */
 #define NEAP_COLLECT_WORDS 6 /* before those of the command */
 /* False: not words that the launcher would give. */

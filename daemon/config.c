@@ -271,9 +271,9 @@ static struct neap_error *read_option(struct neap_config *config, char ***argv)
 
 struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
 {
-    struct neap_config config = {.follow = true,
-                                 .settings = {.policy = NEAP_POLICY_BLOCK,
-                                              .max_size = NEAP_MAX_SIZE_DEFAULT}};
+    struct neap_config config = {
+        .follow = true,
+        .settings = {.policy = NEAP_POLICY_BLOCK, .max_size = NEAP_MAX_SIZE_DEFAULT}};
     struct neap_error *error = read_environment(&config);
 
     while (!error && *argv && (*argv)[0] == '-' && (*argv)[1]) {

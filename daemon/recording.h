@@ -19,10 +19,9 @@ struct neap_recording {
  * Create the file and its first rows; on disk when this returns. After an error the
  * file is there only if `db` is, and deinit is for both.
  */
-struct neap_error *
-neap_recording_init(struct neap_recording *recording,
-                    const struct neap_collect_config *config,
-                    const char *socket_path) NEAP_MUST_CHECK;
+struct neap_error *neap_recording_init(struct neap_recording *recording,
+                                       const struct neap_collect_config *config,
+                                       const char *socket_path) NEAP_MUST_CHECK;
 /* Close it, so that the one file is all there is. Zeroed memory is fine. */
 void neap_recording_deinit(struct neap_recording *recording);
 /* Remove the file of a recording that has been closed. */

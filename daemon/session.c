@@ -49,6 +49,7 @@ struct neap_error *neap_session_create(const struct neap_session_config *config,
         .ingest = config->ingest,
         .loop = config->loop,
         .ctl = config->ctl,
+        .sampled = config->settings.interval > 0,
     };
     session->command.fd = -1;
     error = neap_ring_scratch_create(&session->scratch);

@@ -78,6 +78,7 @@ static void say_losses(const struct neap_tally *tally)
         {NEAP_LOSS_PROCESS, "process that was not recorded",
          "processes that were not recorded"},
         {NEAP_LOSS_EVENTS, "event", "events"},
+        {NEAP_LOSS_SAMPLES, "sample that found no room", "samples that found no room"},
         {NEAP_LOSS_LANES, "event of a thread without a lane",
          "events of threads without a lane"},
         {NEAP_LOSS_ORDER, "event that was waited for in vain",

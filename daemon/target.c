@@ -96,8 +96,9 @@ static struct neap_error *fill(struct neap_target *target, bool main,
 {
     const struct neap_target_context *context = target->context;
     struct neap_sink sink = {.event = sink_event, .loss = sink_loss, .context = target};
-    struct neap_error *error = neap_ring_source_create(
-        neap_ctl_tails(context->ctl, target->slot), &sink, &target->source);
+    struct neap_error *error =
+        neap_ring_source_create(neap_ctl_tails(context->ctl, target->slot), &sink,
+                                context->sampled, &target->source);
 
     if (error)
         return error;
@@ -162,9 +163,18 @@ void neap_target_counters(struct neap_target *target)
         .truncated_stacks = ring.stacks_truncated,
         .verified = ring.verified,
         .verify_differences = ring.verify_differences,
+        .fallbacks = ring.fallbacks,
         .waits = ring.waits,
     };
     neap_ingest_counters(target->ingest, &counters);
+}
+
+static void found_alive(void *context, uint64_t address,
+                        const struct neap_table_slot *slot)
+{
+    const struct neap_target *target = context;
+
+    neap_ingest_alive(target->ingest, address, slot);
 }
 
 void neap_target_end(struct neap_target *target, struct neap_ring_scratch *scratch,
@@ -179,6 +189,10 @@ void neap_target_end(struct neap_target *target, struct neap_ring_scratch *scrat
         if (neap_ring_source_drain(target->source, scratch, told.end_ns,
                                    NEAP_DRAIN_FINAL) == NEAP_ACTIVITY_NONE)
             break;
+    }
+    if (target->context->sampled) {
+        neap_ring_source_table(target->source, found_alive, target);
+        neap_ingest_heal(target->ingest);
     }
     if (told.kind == NEAP_EXIT_LOST && target->said_exit) {
         told.kind = NEAP_EXIT_EXITED;

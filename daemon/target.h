@@ -23,6 +23,7 @@ struct neap_target_context { /* what all targets of a recording share */
     struct neap_ingest *ingest;
     struct neap_loop *loop;
     struct neap_ctl *ctl;
+    bool sampled; /* if anything is recorded, it is samples */
 };
 
 struct neap_target {

@@ -8,21 +8,21 @@
 #define CAPACITY_MIN 16u
 /* Tables up to here are kept: 64 of them are 1 MiB. */
 #define CAPACITY_KEPT 512u
+/* Tables up to here are at most half full: no block of a few megabytes' worth is looked
+ * for long. */
+#define CAPACITY_ROOMY 1024u
 /* Larger tables are mappings of their own, so that freeing one gives it back. */
 #define MAP_BYTES (128u << 10)
 
 /*
- * Every bit of the result depends on every bit of the address, and on a seed that
- * the target cannot know: it cannot choose addresses that collide.
+ * Multiplication by a secret odd number: its high bits are a universal hash
+ * (Dietzfelbinger 1997), so a target that does not know it cannot choose addresses that
+ * collide, and addresses at equal distances, as allocators give them, spread evenly.
+ * 3 cycles; a full mixer's 14 were a tenth of the collector's time.
  */
 NEAP_ALWAYS_INLINE uint64_t mix(uint64_t address, uint64_t seed)
 {
-    address ^= seed;
-    address ^= address >> 32;
-    address *= 0xd6e8feb86659fd93u;
-    address ^= address >> 32;
-    address *= 0x9e3779b97f4a7c15u;
-    return address ^ address >> 32;
+    return address * seed;
 }
 
 /* Six bits choose the table, the next 32 scale to the home within it. */
@@ -63,7 +63,8 @@ void neap_blocks_init(struct neap_blocks *blocks)
     *blocks = (struct neap_blocks){.seed = 0};
     /* Without randomness the map works as well; it is only easier to slow down. */
     if (getrandom(&blocks->seed, sizeof(blocks->seed), GRND_NONBLOCK) < 0)
-        blocks->seed = (uint64_t)(uintptr_t)blocks;
+        blocks->seed = (uint64_t)(uintptr_t)blocks * 0x9e3779b97f4a7c15u;
+    blocks->seed |= 1;
 }
 
 void neap_blocks_deinit(struct neap_blocks *blocks)
@@ -128,6 +129,8 @@ static NEAP_NOINLINE void shrink(const struct neap_blocks *blocks,
 
 static bool is_full(const struct neap_blocks_table *table)
 {
+    if (table->capacity <= CAPACITY_ROOMY)
+        return table->count * 2 >= table->capacity;
     return (uint64_t)table->count * 5 >= (uint64_t)table->capacity * 4;
 }
 
@@ -201,6 +204,14 @@ bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
                       table->count < table->capacity / 2))
         shrink(blocks, table);
     return true;
+}
+
+bool neap_blocks_has(const struct neap_blocks *blocks, uint64_t address)
+{
+    uint64_t hash = mix(address, blocks->seed);
+    const struct neap_blocks_table *table = &blocks->tables[hash >> 58];
+
+    return table->slots && probe(table, hash, address)->address != 0;
 }
 
 const struct neap_block *neap_blocks_next(const struct neap_blocks *blocks,

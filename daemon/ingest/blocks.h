@@ -22,9 +22,11 @@
 #define NEAP_BLOCKS_TABLES 64u
 
 struct neap_block {
-    uint64_t address; /* never 0 */
-    uint64_t size;
-    uint64_t ts_ns;
+    uint64_t address;    /* never 0 */
+    uint64_t size : 48;  /* as asked for; no address space is larger */
+    uint64_t ref : 16;   /* where the journal put it, see neap_chunk_append() */
+    uint64_t ts_ns : 58; /* nine years */
+    uint64_t shift : 6;  /* of its sampling interval, see neap_interval() */
     uint32_t site;
     uint32_t tid;
 };
@@ -61,6 +63,8 @@ struct neap_block *neap_blocks_put(struct neap_blocks *blocks, uint64_t address,
 /* Remove a block into `*ret`. False: no such block. Needs no memory. */
 bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
                       struct neap_block *ret);
+
+bool neap_blocks_has(const struct neap_blocks *blocks, uint64_t address);
 
 /* The next block of the walk, NULL after the last. Nothing may change meanwhile. */
 const struct neap_block *neap_blocks_next(const struct neap_blocks *blocks,

@@ -127,6 +127,7 @@ static struct neap_error *write_live(struct neap_ingest_process *process,
     process->live_next = process->live_cursor;
     process->live_done = false;
     while (*budget > 0) {
+        uint64_t interval;
         uint32_t stack;
 
         block = neap_blocks_next(&process->track.blocks, &process->live_next);
@@ -137,8 +138,10 @@ static struct neap_error *write_live(struct neap_ingest_process *process,
         stack = neap_site_stack(process, block->site);
         if (stack == NEAP_STACK_NONE)
             return NEAP_NO_MEMORY;
-        TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_LIVE, "iiiiii",
+        interval = neap_interval(process->track.estimate.base, block->shift);
+        TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_LIVE, "iiiiiiii",
                            I(process->id), I(block->address), I(block->size),
+                           I(neap_weigh(block->size, interval).bytes), I(interval),
                            I(stack) + 1, I(block->tid), I(block->ts_ns)));
         (*budget)--;
     }
@@ -173,6 +176,10 @@ static struct neap_error *write_process(const struct neap_ingest_process *proces
     struct neap_write *write = &process->ingest->write;
     const struct neap_track *track = &process->track;
     const struct neap_process_counters *counters = &process->counters;
+    struct neap_amount live = neap_track_blocks(track, track->live);
+    struct neap_amount peak = neap_track_blocks(track, neap_track_peak(track).amount);
+    uint64_t peak_ns =
+        track->estimate.base ? track->estimate.moment[0].ts_ns : track->peak_ns;
     struct neap_process_end end = {.kind = NEAP_EXIT_RUNNING};
 
     if (process->ended && process->live_done)
@@ -189,10 +196,36 @@ static struct neap_error *write_process(const struct neap_ingest_process *proces
     return neap_write_row(
         write, NEAP_STATEMENT_PROCESS_STATE, "iisiiiiiiiiiii", I(process->id),
         end.kind == NEAP_EXIT_RUNNING ? NEAP_SQL_NULL : I(end.end_ns), kinds[end.kind],
-        end.has_code ? (int64_t)end.code : NEAP_SQL_NULL, I(track->live.bytes),
-        I(track->live.count), I(track->peak.bytes), I(track->peak.count),
-        I(track->peak_ns), I(track->foreign_frees), I(counters->truncated_stacks),
-        I(counters->verified), I(counters->verify_differences), I(counters->waits));
+        end.has_code ? (int64_t)end.code : NEAP_SQL_NULL, I(live.bytes), I(live.count),
+        I(peak.bytes), I(peak.count), I(peak_ns), I(track->foreign_frees),
+        I(counters->truncated_stacks), I(counters->verified),
+        I(counters->verify_differences), I(counters->waits));
+}
+
+/* Number of events up to the end of a moment of the peak. */
+static uint64_t moment_event(const struct neap_track *track, unsigned moment)
+{
+    const struct neap_moment *found = &track->estimate.moment[moment];
+
+    if (!track->estimate.base)
+        return track->peak_event;
+    return found->lasts ? track->journal.count : found->event;
+}
+
+static struct neap_error *
+write_process_events(const struct neap_ingest_process *process)
+{
+    const struct neap_track *track = &process->track;
+    const struct neap_journal *journal = &track->journal;
+    bool kept = journal->journals && !journal->cut;
+
+    return neap_write_row(
+        &process->ingest->write, NEAP_STATEMENT_PROCESS_EVENTS, "iiiiiiiddi",
+        I(process->id), I(track->estimate.interval), I(journal->count),
+        I(kept ? journal->held : journal->count),
+        I(kept ? journal->held_ns : process->now_ns), I(moment_event(track, 0)),
+        I(moment_event(track, 1)), neap_estimate_live(track->estimate.live).variance,
+        neap_track_peak(track).variance, I(process->counters.fallbacks));
 }
 
 static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
@@ -201,6 +234,7 @@ static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
 
     TRY(write_names(ingest));
     TRY(write_stacks(ingest));
+    TRY(neap_events_trim(ingest));
     for (struct neap_ingest_process *process = ingest->first; process;
          process = process->next) {
         if (!process->dirty)
@@ -212,6 +246,8 @@ static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
             TRY(write_live(process, &budget));
         TRY(write_losses(ingest, process->id, process->losses));
         TRY(write_process(process));
+        TRY(neap_events_write(process));
+        TRY(write_process_events(process));
     }
     TRY(write_losses(ingest, 0, ingest->losses));
     if (ingest->finished)
@@ -242,6 +278,7 @@ static void maps_stored(struct neap_ingest_process *process)
 static void process_stored(struct neap_ingest_process *process, uint64_t now_ns)
 {
     neap_sites_stored(process);
+    neap_events_stored(process);
     neap_threads_stored(process, now_ns);
     maps_stored(process);
     losses_stored(process->losses);
@@ -259,10 +296,10 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
     /* Its successor is the same process. */
     tally->processes += !process->ended || process->end.kind != NEAP_EXIT_EXEC;
     tally->running += !process->ended || process->end.kind == NEAP_EXIT_RUNNING;
-    tally->alloc_count += track->alloc.count;
+    tally->alloc_count += neap_track_blocks(track, track->alloc).count;
     tally->alloc_bytes += track->alloc.bytes;
-    tally->peak_bytes += track->peak.bytes;
-    tally->live_count += track->live.count;
+    tally->peak_bytes += neap_track_peak(track).amount.bytes;
+    tally->live_count += neap_track_blocks(track, track->live).count;
     tally->live_bytes += track->live.bytes;
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally->lost[i] += process->losses[i].amount.count;
@@ -273,6 +310,7 @@ static void all_stored(struct neap_ingest *ingest, uint64_t now_ns)
     struct neap_ingest_process **link = &ingest->first;
 
     neap_stacks_stored(&ingest->stacks);
+    neap_events_trimmed(ingest);
     losses_stored(ingest->losses);
     while (*link) {
         struct neap_ingest_process *process = *link;

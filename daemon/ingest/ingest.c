@@ -45,13 +45,12 @@ static struct neap_error *write_recording(struct neap_ingest *ingest,
         return err;
     uname(&host);
     read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof(boot_id));
-    err = neap_write_row(&ingest->write, NEAP_STATEMENT_RECORDING, "sssssssisissii",
-                         info->version, info->command, info->start_utc, host.nodename,
-                         host.release, host.machine,
-                         info->interval ? "sampled" : "exact", (int64_t)info->interval,
-                         info->policy, (int64_t)info->max_size,
-                         info->socket ? info->socket : "", boot_id, (int64_t)getpid(),
-                         own_start());
+    err = neap_write_row(
+        &ingest->write, NEAP_STATEMENT_RECORDING, "sssssssisissii", info->version,
+        info->command, info->start_utc, host.nodename, host.release, host.machine,
+        info->interval ? "sampled" : "exact", (int64_t)info->interval, info->policy,
+        (int64_t)info->max_size, info->socket ? info->socket : "", boot_id,
+        (int64_t)getpid(), own_start());
     if (!err)
         err = neap_write_commit(&ingest->write);
     if (err)
@@ -74,7 +73,11 @@ struct neap_error *neap_ingest_create(sqlite3 *db,
     if (!ingest)
         return NEAP_NO_MEMORY;
     ingest->last = &ingest->first;
+    ingest->interval = info->interval;
+    ingest->max_size = info->max_size;
     err = neap_stacks_init(&ingest->stacks);
+    if (!err && ingest->max_size)
+        err = neap_journals_init(&ingest->journals);
     if (!err)
         err = neap_write_init(&ingest->write, db);
     if (!err)
@@ -95,6 +98,8 @@ void neap_ingest_destroy(struct neap_ingest *ingest)
         ingest->first = process->next;
         neap_process_destroy(process);
     }
+    neap_vec_deinit(&ingest->kept);
+    neap_journals_deinit(&ingest->journals);
     neap_stacks_deinit(&ingest->stacks);
     neap_write_deinit(&ingest->write);
     free(ingest);
@@ -114,11 +119,13 @@ struct neap_error *neap_ingest_start(struct neap_ingest *ingest,
 
     if (!process)
         return NEAP_NO_MEMORY;
-    neap_track_init(&process->track);
+    neap_track_init(&process->track, ingest->interval,
+                    ingest->max_size ? &ingest->journals : NULL);
     process->ingest = ingest;
     process->pid = info->pid;
     process->ppid = info->ppid;
     process->start_ns = info->start_ns;
+    process->now_ns = info->start_ns;
     process->main = info->main;
     process->dirty = true;
     process->exe = strdup(info->exe);
@@ -155,6 +162,22 @@ void neap_loss_add(struct neap_ingest *ingest, struct neap_ingest_process *proce
     loss->dirty = true;
     if (process)
         process->dirty = true;
+}
+
+void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
+                       const struct neap_table_slot *slot)
+{
+    neap_process_alive(process, address, slot);
+}
+
+void neap_ingest_heal(struct neap_ingest_process *process)
+{
+    neap_process_heal(process);
+}
+
+uint64_t neap_ingest_samples(const struct neap_ingest *ingest)
+{
+    return ingest->samples;
 }
 
 void neap_ingest_loss(struct neap_ingest *ingest, struct neap_ingest_process *process,
@@ -197,11 +220,12 @@ static void count_missing(struct neap_ingest_process *process)
                      process->losses[NEAP_LOSS_LANES].amount.count +
                      process->losses[NEAP_LOSS_CORRUPT].amount.count +
                      process->losses[NEAP_LOSS_ORDER].amount.count;
+    struct neap_amount implied = neap_track_blocks(track, track->implied);
     uint64_t stacks = 0;
 
-    if (track->implied.count > known)
-        neap_loss_add(process->ingest, process, NEAP_LOSS_EVENTS,
-                      track->implied.count - known, track->implied.bytes);
+    if (implied.count > known)
+        neap_loss_add(process->ingest, process, NEAP_LOSS_EVENTS, implied.count - known,
+                      implied.bytes);
     for (size_t i = 0; i < track->sites.count; i++) {
         const struct neap_site *site = &track->sites.data[i];
 

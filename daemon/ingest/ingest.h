@@ -23,6 +23,7 @@
 
 #include "schema/base/error.h"
 #include "schema/wire/codec.h"
+#include "schema/wire/table.h"
 
 struct neap_ingest;
 struct neap_ingest_process; /* one program image: a process that execs has two */
@@ -73,13 +74,14 @@ struct neap_process_counters {
 };
 
 /* The words of raw_loss.what. */
-#define NEAP_LOSSES(X)                                                            \
-    X(EVENTS, events)   /* never reached us, or found no memory here */           \
-    X(STACKS, stacks)   /* stacks whose frames never came */                      \
-    X(LANES, lanes)     /* events of threads that found no lane */                \
-    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */     \
-    X(ORDER, order)     /* events that were waited for in vain */                 \
-    X(STORE, store)     /* rows that could not be kept until they were written */ \
+#define NEAP_LOSSES(X)                                                                \
+    X(EVENTS, events)   /* never reached us, or found no memory here */               \
+    X(STACKS, stacks)   /* stacks whose frames never came */                          \
+    X(SAMPLES, samples) /* that found no room among the live ones of their process */ \
+    X(LANES, lanes)     /* events of threads that found no lane */                    \
+    X(CORRUPT, corrupt) /* garbage; bytes of a lane that could not be read */         \
+    X(ORDER, order)     /* events that were waited for in vain */                     \
+    X(STORE, store)     /* rows that could not be kept until they were written */     \
     X(PROCESS, process) /* processes that gave up connecting */
 
 enum neap_loss_what {
@@ -129,6 +131,18 @@ void neap_ingest_event(struct neap_ingest_process *process, uint32_t lane,
  */
 void neap_ingest_loss(struct neap_ingest *ingest, struct neap_ingest_process *process,
                       const char *what, uint64_t count, uint64_t bytes);
+
+/*
+ * What the table of a sampled process holds, when its last event is in: a block that is
+ * live, for each; then heal, which ends those it does not hold. Lost events are made
+ * good by that, as far as they are about blocks that are live at the end.
+ */
+void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
+                       const struct neap_table_slot *slot);
+void neap_ingest_heal(struct neap_ingest_process *process);
+
+/* Samples there have been. */
+uint64_t neap_ingest_samples(const struct neap_ingest *ingest);
 
 void neap_ingest_counters(struct neap_ingest_process *process,
                           const struct neap_process_counters *counters);

@@ -28,8 +28,8 @@ static NEAP_COLD bool lanes_reach(struct neap_ingest_process *process, uint32_t 
         !neap_vec_reserve(&process->lanes, lane + 1 - process->lanes.count))
         return false;
     while (process->lanes.count <= lane)
-        process->lanes.data[process->lanes.count++] = (struct neap_lane_state){
-            .now_ns = process->start_ns, .site = NEAP_SITE_NONE};
+        process->lanes.data[process->lanes.count++] =
+            (struct neap_lane_state){.site = NEAP_SITE_NONE};
     return true;
 }
 
@@ -44,21 +44,85 @@ NEAP_ALWAYS_INLINE uint32_t site_of(struct neap_ingest_process *process,
     return lane->site;
 }
 
-static void on_alloc(struct neap_ingest_process *process, struct neap_lane_state *lane,
-                     const struct neap_ev_alloc *event)
+NEAP_ALWAYS_INLINE void on_block(struct neap_ingest_process *process,
+                                 struct neap_lane_state *lane,
+                                 struct neap_track_alloc *alloc, uint64_t hash)
 {
     struct neap_actor *actor = &process->threads.data[lane->thread].actor;
-    uint32_t site;
 
-    if (NEAP_UNLIKELY(event->address == 0 || event->size >= SIZE_LIMIT)) {
+    if (NEAP_UNLIKELY(alloc->address == 0 || alloc->size >= SIZE_LIMIT)) {
         lost(process, NEAP_LOSS_CORRUPT, 0);
         return;
     }
-    site = site_of(process, lane, event->stack);
-    if (NEAP_UNLIKELY(site == NEAP_SITE_NONE ||
-                      !neap_track_alloc(&process->track, actor, site, event->address,
-                                        event->size, lane->now_ns)))
-        lost(process, NEAP_LOSS_EVENTS, event->size);
+    alloc->site = site_of(process, lane, hash);
+    if (NEAP_UNLIKELY(
+            alloc->site == NEAP_SITE_NONE ||
+            !neap_track_alloc(&process->track, actor, alloc, process->now_ns)))
+        lost(process, NEAP_LOSS_EVENTS, alloc->size);
+}
+
+static void on_alloc(struct neap_ingest_process *process, struct neap_lane_state *lane,
+                     const struct neap_ev_alloc *event, bool realloc)
+{
+    struct neap_track_alloc alloc = {
+        .address = event->address, .size = event->size, .realloc = realloc};
+
+    on_block(process, lane, &alloc, event->stack);
+}
+
+/* How often the interval was doubled since the start, + 1; 0: no sample. Targets only
+ * ever double it: what is in between is garbage, and taken for what it is near to. */
+static unsigned shift_of(const struct neap_ingest_process *process, uint64_t interval)
+{
+    uint64_t base = process->ingest->interval;
+
+    if (!base)
+        return 0;
+    if (interval < base)
+        return 1;
+    return 64u - (unsigned)__builtin_clzll(interval / base);
+}
+
+static void on_sample(struct neap_ingest_process *process, struct neap_lane_state *lane,
+                      const struct neap_ev_sample *event)
+{
+    struct neap_estimate *estimate = &process->track.estimate;
+    struct neap_track_alloc alloc = {.address = event->address,
+                                     .size = event->size,
+                                     .shift = shift_of(process, event->interval),
+                                     .realloc = event->flags & NEAP_SAMPLE_REALLOC};
+
+    if (alloc.shift > 40) {
+        lost(process, NEAP_LOSS_CORRUPT, 0);
+        return;
+    }
+    neap_track_realloc_done(&lane->pending);
+    on_block(process, lane, &alloc, event->stack);
+    process->ingest->samples++;
+    if (event->interval > estimate->interval)
+        estimate->interval = event->interval;
+}
+
+static void on_sample_free(struct neap_ingest_process *process,
+                           struct neap_lane_state *lane,
+                           const struct neap_ev_sample_free *event)
+{
+    const struct neap_actor *actor = &process->threads.data[lane->thread].actor;
+    bool temporary = event->flags & NEAP_SAMPLE_TEMPORARY;
+
+    if (event->flags & NEAP_SAMPLE_REALLOC)
+        neap_track_realloc_free(&process->track, actor, &lane->pending, event->address,
+                                temporary, process->now_ns);
+    else
+        neap_track_sample_free(&process->track, actor, event->address, temporary,
+                               process->now_ns);
+}
+
+/* The realloc that the lane has begun came to nothing. */
+static void undo(struct neap_ingest_process *process, struct neap_lane_state *lane)
+{
+    neap_track_realloc_undo(&process->track, &process->threads.data[lane->thread].actor,
+                            &lane->pending, process->now_ns);
 }
 
 static void on_thread(struct neap_ingest_process *process, uint32_t number,
@@ -69,11 +133,11 @@ static void on_thread(struct neap_ingest_process *process, uint32_t number,
 
     if (lane->thread == 0 || before->actor.tid != record->tid) {
         /* The thread before went without a word; nobody shares a lane. */
-        neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
+        undo(process, lane);
         if (before->lane == number)
-            neap_thread_leave(process, lane->thread, lane->now_ns);
+            neap_thread_leave(process, lane->thread, process->now_ns);
     }
-    lane->thread = neap_thread_enter(process, number, record, lane->now_ns);
+    lane->thread = neap_thread_enter(process, number, record, process->now_ns);
     if (lane->thread == 0)
         lost(process, NEAP_LOSS_EVENTS, 0);
 }
@@ -81,8 +145,8 @@ static void on_thread(struct neap_ingest_process *process, uint32_t number,
 static void on_thread_end(struct neap_ingest_process *process,
                           struct neap_lane_state *lane)
 {
-    neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
-    neap_thread_leave(process, lane->thread, lane->now_ns);
+    undo(process, lane);
+    neap_thread_leave(process, lane->thread, process->now_ns);
     lane->thread = 0;
 }
 
@@ -142,7 +206,7 @@ static void on_map(struct neap_ingest_process *process, struct neap_lane_state *
 {
     struct neap_ingest *ingest = process->ingest;
     struct neap_map_row row = {.event = *event,
-                               .ts_ns = lane->now_ns,
+                               .ts_ns = process->now_ns,
                                .tid = process->threads.data[lane->thread].actor.tid,
                                .site = NEAP_SITE_NONE};
 
@@ -160,7 +224,7 @@ static void on_realloc_fail(struct neap_ingest_process *process,
                             struct neap_lane_state *lane, uint64_t address)
 {
     if (lane->pending.open && lane->pending.block.address == address)
-        neap_track_realloc_undo(&process->track, &lane->pending, lane->now_ns);
+        undo(process, lane);
     else
         lost(process, NEAP_LOSS_CORRUPT, 0);
 }
@@ -172,7 +236,8 @@ static void on_rare(struct neap_ingest_process *process, uint32_t number,
 
     switch (event->kind) {
     case NEAP_EV_TIME:
-        lane->now_ns = event->time->now_ns;
+        if (event->time->now_ns > process->now_ns)
+            process->now_ns = event->time->now_ns;
         break;
     case NEAP_EV_THREAD:
         on_thread(process, number, event->thread);
@@ -215,18 +280,27 @@ void neap_process_event(struct neap_ingest_process *process, uint32_t number,
     actor = &process->threads.data[lane->thread].actor;
     switch (event->kind) {
     case NEAP_EV_ALLOC:
-        on_alloc(process, lane, event->alloc);
+        on_alloc(process, lane, event->alloc, false);
         break;
     case NEAP_EV_FREE:
-        neap_track_free(track, actor, event->free->address);
+        neap_track_free(track, actor, event->free->address, process->now_ns);
         break;
     case NEAP_EV_REALLOC_FREE:
         neap_track_realloc_free(track, actor, &lane->pending, event->free->address,
-                                lane->now_ns);
+                                false, process->now_ns);
         break;
     case NEAP_EV_REALLOC_ALLOC:
         neap_track_realloc_done(&lane->pending);
-        on_alloc(process, lane, event->alloc);
+        on_alloc(process, lane, event->alloc, true);
+        break;
+    case NEAP_EV_REALLOC_DONE:
+        neap_track_realloc_done(&lane->pending);
+        break;
+    case NEAP_EV_SAMPLE:
+        on_sample(process, lane, event->sample);
+        break;
+    case NEAP_EV_SAMPLE_FREE:
+        on_sample_free(process, lane, event->sample_free);
         break;
     case NEAP_EV_REALLOC_FAIL:
         on_realloc_fail(process, lane, event->free->address);
@@ -235,13 +309,56 @@ void neap_process_event(struct neap_ingest_process *process, uint32_t number,
         on_rare(process, number, event);
         break;
     }
+    /* As for maps: chunks that fill the buffer are written now, once if that fails. */
+    if (NEAP_UNLIKELY(process->ingest->journals.waiting > NEAP_JOURNALS_WAITING) &&
+        !process->ingest->commit_failed)
+        neap_error_destroy(neap_commit(process->ingest, process->ingest->now_ns));
+}
+
+/* ---- the table of samples ---- */
+
+void neap_process_alive(struct neap_ingest_process *process, uint64_t address,
+                        const struct neap_table_slot *slot)
+{
+    struct neap_track *track = &process->track;
+    unsigned shift = shift_of(process, slot->interval);
+    struct neap_track_alloc alloc = {
+        .address = address, .size = slot->size, .shift = shift};
+    struct neap_actor actor = {.tid = slot->tid};
+
+    if (!address || slot->size >= SIZE_LIMIT || shift == 0 || shift > 40 ||
+        !neap_map_put(&process->alive, address, 1))
+        return;
+    if (neap_blocks_has(&track->blocks, address))
+        return;
+    alloc.site = neap_track_site(track, slot->stack);
+    if (alloc.site == NEAP_SITE_NONE ||
+        !neap_track_alloc(track, &actor, &alloc, process->now_ns))
+        lost(process, NEAP_LOSS_EVENTS, slot->size);
+}
+
+void neap_process_heal(struct neap_ingest_process *process)
+{
+    struct neap_blocks_cursor cursor = {0};
+    NEAP_VEC(uint64_t) gone = {0};
+    const struct neap_block *block;
+
+    while ((block = neap_blocks_next(&process->track.blocks, &cursor))) {
+        if (block->shift &&
+            neap_map_get(&process->alive, block->address) == NEAP_MAP_NONE &&
+            !neap_vec_push(&gone, block->address))
+            lost(process, NEAP_LOSS_EVENTS, block->size);
+    }
+    for (size_t i = 0; i < gone.count; i++)
+        neap_track_lost_free(&process->track, gone.data[i], process->now_ns);
+    neap_vec_deinit(&gone);
+    neap_map_deinit(&process->alive);
 }
 
 void neap_process_settle(struct neap_ingest_process *process)
 {
     for (size_t i = 0; i < process->lanes.count; i++)
-        neap_track_realloc_undo(&process->track, &process->lanes.data[i].pending,
-                                process->lanes.data[i].now_ns);
+        undo(process, &process->lanes.data[i]);
     for (uint32_t i = 1; i < process->threads.count; i++)
         neap_thread_leave(process, i, process->end.end_ns);
     neap_vec_deinit(&process->lanes);
@@ -261,6 +378,7 @@ void neap_process_destroy(struct neap_ingest_process *process)
     neap_vec_deinit(&process->free_threads);
     neap_map_deinit(&process->thread_of_tid);
     neap_ranges_deinit(&process->ranges);
+    neap_map_deinit(&process->alive);
     neap_track_deinit(&process->track);
     free(process->exe);
     free(process->command);

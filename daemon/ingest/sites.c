@@ -16,14 +16,26 @@ static void row_add(struct neap_amount *sum, struct neap_amount amount)
     sum->bytes += amount.bytes;
 }
 
-static void row_add_site(const struct neap_track *track, struct neap_site_row *row,
-                         const struct neap_site *site)
+static void row_add_measure(struct neap_measure *sum, struct neap_measure measure)
 {
-    row_add(&row->alloc, site->alloc);
+    row_add(&sum->amount, measure.amount);
+    sum->variance += measure.variance;
+}
+
+static void row_add_site(const struct neap_track *track, struct neap_site_row *row,
+                         uint32_t number)
+{
+    const struct neap_site *site = &track->sites.data[number];
+
+    row_add(&row->alloc.amount, site->alloc);
     row_add(&row->free, site->free);
-    row_add(&row->live, neap_site_live(site));
-    row_add(&row->peak, neap_site_peak(track, site));
-    row_add(&row->temporary, site->temporary);
+    row_add_measure(&row->live, neap_site_live(track, number));
+    row_add_measure(&row->peak, neap_site_peak(track, number));
+    row_add(&row->temporary.amount, site->temporary);
+    if (track->estimate.base) {
+        row->alloc.variance += track->estimate.sites.data[number].alloc;
+        row->temporary.variance += track->estimate.sites.data[number].temporary;
+    }
 }
 
 /* The row of a group. True: one of its sites has changed. */
@@ -35,7 +47,7 @@ static bool group_row(const struct neap_ingest_process *process,
     *ret = (struct neap_site_row){0};
     for (uint32_t i = group->first_site; i != NEAP_SITE_NONE;
          i = process->track.sites.data[i].next) {
-        row_add_site(&process->track, ret, &process->track.sites.data[i]);
+        row_add_site(&process->track, ret, i);
         dirty |= process->track.sites.data[i].dirty;
     }
     return dirty;
@@ -46,9 +58,9 @@ static struct neap_site_row unknown_row(const struct neap_ingest_process *proces
 {
     struct neap_site_row row = {0};
 
-    for (size_t i = 0; i < process->track.sites.count; i++) {
+    for (uint32_t i = 0; i < process->track.sites.count; i++) {
         if (process->track.sites.data[i].group == NEAP_SITE_NONE)
-            row_add_site(&process->track, &row, &process->track.sites.data[i]);
+            row_add_site(&process->track, &row, i);
     }
     return row;
 }
@@ -60,18 +72,28 @@ static bool amount_equal(struct neap_amount a, struct neap_amount b)
 
 static bool row_equal(const struct neap_site_row *a, const struct neap_site_row *b)
 {
-    return amount_equal(a->alloc, b->alloc) && amount_equal(a->free, b->free) &&
-           amount_equal(a->peak, b->peak) && amount_equal(a->temporary, b->temporary);
+    return amount_equal(a->alloc.amount, b->alloc.amount) &&
+           amount_equal(a->free, b->free) &&
+           amount_equal(a->peak.amount, b->peak.amount) &&
+           amount_equal(a->temporary.amount, b->temporary.amount);
 }
 
 static struct neap_error *write_site(const struct neap_ingest_process *process,
                                      uint32_t stack, const struct neap_site_row *row)
 {
+    const struct neap_track *track = &process->track;
+    struct neap_amount alloc = neap_track_blocks(track, row->alloc.amount);
+    struct neap_amount freed = neap_track_blocks(track, row->free);
+    struct neap_amount live = neap_track_blocks(track, row->live.amount);
+    struct neap_amount peak = neap_track_blocks(track, row->peak.amount);
+    struct neap_amount temporary = neap_track_blocks(track, row->temporary.amount);
+
     return neap_write_row(
-        &process->ingest->write, NEAP_STATEMENT_SITE, "iiiiiiiiiiii", I(process->id),
-        I(stack) + 1, I(row->alloc.count), I(row->alloc.bytes), I(row->free.count),
-        I(row->free.bytes), I(row->live.count), I(row->live.bytes), I(row->peak.count),
-        I(row->peak.bytes), I(row->temporary.count), I(row->temporary.bytes));
+        &process->ingest->write, NEAP_STATEMENT_SITE, "iiiiiiiiiiiidddd",
+        I(process->id), I(stack) + 1, I(alloc.count), I(alloc.bytes), I(freed.count),
+        I(freed.bytes), I(live.count), I(live.bytes), I(peak.count), I(peak.bytes),
+        I(temporary.count), I(temporary.bytes), row->alloc.variance, row->live.variance,
+        row->peak.variance, row->temporary.variance);
 }
 
 struct neap_error *neap_sites_write(const struct neap_ingest_process *process)
@@ -83,10 +105,10 @@ struct neap_error *neap_sites_write(const struct neap_ingest_process *process)
         const struct neap_group *group = &process->groups.data[i];
 
         if (!group_row(process, group, &row) &&
-            amount_equal(row.peak, group->stored_peak))
+            amount_equal(row.peak.amount, group->stored_peak))
             continue;
         /* A stack that only mapped memory has no row. */
-        if (row.alloc.count)
+        if (row.alloc.amount.count)
             TRY(write_site(process, group->stack, &row));
     }
     row = unknown_row(process);
@@ -94,7 +116,7 @@ struct neap_error *neap_sites_write(const struct neap_ingest_process *process)
         return NULL;
     if (unknown == NEAP_STACK_NONE)
         return NEAP_NO_MEMORY;
-    if (row.alloc.count == 0)
+    if (row.alloc.amount.count == 0)
         return neap_write_row(&process->ingest->write, NEAP_STATEMENT_SITE_DELETE, "ii",
                               I(process->id), I(unknown) + 1);
     return write_site(process, unknown, &row);
@@ -106,7 +128,7 @@ void neap_sites_stored(struct neap_ingest_process *process)
         struct neap_site_row row;
 
         (void)group_row(process, &process->groups.data[i], &row);
-        process->groups.data[i].stored_peak = row.peak;
+        process->groups.data[i].stored_peak = row.peak.amount;
     }
     process->unknown = unknown_row(process);
     for (size_t i = 0; i < process->track.sites.count; i++)

@@ -22,6 +22,7 @@
 #include "daemon/ingest/write.h"
 #include "schema/base/map.h"
 #include "schema/base/vec.h"
+#include "schema/wire/table.h"
 
 #define NEAP_LANE_NONE UINT32_MAX
 
@@ -43,7 +44,6 @@ struct neap_thread {
 };
 
 struct neap_lane_state {
-    uint64_t now_ns;
     uint64_t hash; /* the latest stack, as one follows another in a loop */
     uint32_t site; /* of `hash`, or NEAP_SITE_NONE */
     uint32_t thread;
@@ -67,11 +67,11 @@ struct neap_group {
 
 /* A row of raw_site. */
 struct neap_site_row {
-    struct neap_amount alloc;
+    struct neap_measure alloc;
     struct neap_amount free;
-    struct neap_amount live;
-    struct neap_amount peak;
-    struct neap_amount temporary;
+    struct neap_measure live;
+    struct neap_measure peak;
+    struct neap_measure temporary;
 };
 
 /* A row of raw_map. */
@@ -96,6 +96,9 @@ struct neap_ingest_process {
     char *unwinder;
     uint64_t start_ns;
     bool main;
+    /* The clock of its events. Lanes have their own, each as fresh as its last record;
+     * events come in order, so the latest of them is the time of all. */
+    uint64_t now_ns;
     /* books */
     struct neap_track track;
     struct neap_ranges ranges;
@@ -105,6 +108,7 @@ struct neap_ingest_process {
     NEAP_VEC(struct neap_thread) threads;
     NEAP_VEC(uint32_t) free_threads; /* numbers of `threads` to use again */
     struct neap_map thread_of_tid;
+    uint32_t event_sites; /* those below have their stack in raw_event_site */
     NEAP_VEC(struct neap_map_row) maps;
     /* stacks */
     NEAP_VEC(struct neap_group) groups;
@@ -120,10 +124,29 @@ struct neap_ingest_process {
     struct neap_blocks_cursor live_cursor; /* how far live blocks are stored */
     struct neap_blocks_cursor live_next;   /* how far, if this commit succeeds */
     bool live_done;                        /* this commit has the last of them */
+    struct neap_journal_row last_events; /* of the chunk being filled, in this commit */
+    struct neap_map
+        alive; /* of a sampled process that has ended: what it says is live */
+};
+
+/* A stored row of raw_events. */
+struct neap_kept {
+    uint64_t id;
+    uint64_t process;
+    uint64_t end; /* number of the event behind its last */
+    uint64_t t1;
+    uint64_t bytes;
+    bool going; /* deleted by the commit under way */
 };
 
 struct neap_ingest {
     struct neap_write write;
+    uint64_t interval; /* of samples at the start, 0 = exact */
+    uint64_t max_size; /* of raw_events.data */
+    struct neap_journals journals;
+    NEAP_VEC(struct neap_kept) kept; /* what is stored, the oldest first */
+    size_t kept_first;               /* those before are gone */
+    uint64_t kept_bytes;
     struct neap_stacks stacks;
     struct neap_ingest_process *first;
     struct neap_ingest_process **last;
@@ -132,6 +155,7 @@ struct neap_ingest {
     uint64_t next_thread;
     uint64_t now_ns; /* the latest heard of */
     uint64_t map_rows;
+    uint64_t samples;       /* there have been */
     bool commit_failed;     /* the last one; the next regular one tries again */
     bool finished;          /* the recording is whole: say so with the next commit */
     struct neap_tally gone; /* of the processes that are stored and forgotten */
@@ -140,6 +164,11 @@ struct neap_ingest {
 /* process.c */
 void neap_process_event(struct neap_ingest_process *process, uint32_t lane,
                         const struct neap_event *event);
+/* A block that the table of a sampled process holds, after its last event; then what
+ * the table does not hold was freed by events that were lost. */
+void neap_process_alive(struct neap_ingest_process *process, uint64_t address,
+                        const struct neap_table_slot *slot);
+void neap_process_heal(struct neap_ingest_process *process);
 /* No lane goes on: settle what is pending. */
 void neap_process_settle(struct neap_ingest_process *process);
 void neap_process_destroy(struct neap_ingest_process *process);

@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/ingest/track.h"
 
-static void add(struct neap_amount *amount, uint64_t bytes)
+void neap_track_init(struct neap_track *track, uint64_t interval,
+                     struct neap_journals *journals)
 {
-    amount->count++;
-    amount->bytes += bytes;
-}
-
-static void subtract(struct neap_amount *amount, uint64_t bytes)
-{
-    amount->count--;
-    amount->bytes -= bytes;
-}
-
-void neap_track_init(struct neap_track *track)
-{
-    *track = (struct neap_track){.epoch = 0};
+    *track = (struct neap_track){.journal.journals = journals};
     neap_blocks_init(&track->blocks);
+    neap_estimate_init(&track->estimate, interval);
 }
 
 void neap_track_deinit(struct neap_track *track)
@@ -24,16 +14,24 @@ void neap_track_deinit(struct neap_track *track)
     neap_blocks_deinit(&track->blocks);
     neap_map_deinit(&track->by_hash);
     neap_vec_deinit(&track->sites);
+    neap_estimate_deinit(&track->estimate);
+    neap_journal_deinit(&track->journal);
 }
 
-uint32_t neap_track_site(struct neap_track *track, uint64_t hash)
+uint32_t neap_track_find_site(struct neap_track *track, uint64_t hash)
 {
     uint64_t number = neap_map_get(&track->by_hash, hash);
+    unsigned at = hash % NEAP_SITES_RECENT;
 
-    if (NEAP_LIKELY(number != NEAP_MAP_NONE))
+    if (NEAP_LIKELY(number != NEAP_MAP_NONE)) {
+        track->recent[at].hash = hash;
+        track->recent[at].site = (uint32_t)number + 1;
         return (uint32_t)number;
+    }
     number = track->sites.count;
     if (number >= NEAP_SITE_NONE || !neap_vec_reserve(&track->sites, 1) ||
+        (track->estimate.base &&
+         !neap_estimate_reach(&track->estimate, (uint32_t)number)) ||
         !neap_map_put(&track->by_hash, hash, number))
         return NEAP_SITE_NONE;
     track->sites.data[track->sites.count++] =
@@ -44,25 +42,83 @@ uint32_t neap_track_site(struct neap_track *track, uint64_t hash)
     return (uint32_t)number;
 }
 
-struct neap_amount neap_site_live(const struct neap_site *site)
+/* ---- amounts ---- */
+
+NEAP_ALWAYS_INLINE uint64_t interval_of(const struct neap_track *track, unsigned shift)
 {
-    return (struct neap_amount){.count = site->alloc.count - site->free.count,
-                                .bytes = site->alloc.bytes - site->free.bytes};
+    return neap_interval(track->estimate.base, shift);
 }
 
-struct neap_amount neap_site_peak(const struct neap_track *track,
-                                  const struct neap_site *site)
+/* What a block counts for. */
+NEAP_ALWAYS_INLINE struct neap_amount amount_of(const struct neap_track *track,
+                                                const struct neap_block *block)
 {
-    return site->epoch == track->epoch ? site->peak : neap_site_live(site);
+    struct neap_weight weight;
+
+    if (NEAP_LIKELY(!track->estimate.base))
+        return (struct neap_amount){.count = 1, .bytes = block->size};
+    weight = neap_weigh(block->size, interval_of(track, block->shift));
+    return (struct neap_amount){.count = weight.count, .bytes = weight.bytes};
+}
+
+NEAP_ALWAYS_INLINE void add(struct neap_amount *sum, struct neap_amount amount)
+{
+    sum->count += amount.count;
+    sum->bytes += amount.bytes;
+}
+
+NEAP_ALWAYS_INLINE void subtract(struct neap_amount *sum, struct neap_amount amount)
+{
+    sum->count -= amount.count;
+    sum->bytes -= amount.bytes;
+}
+
+struct neap_amount neap_track_blocks(const struct neap_track *track,
+                                     struct neap_amount amount)
+{
+    if (track->estimate.base)
+        amount.count = neap_weight_blocks(amount.count);
+    return amount;
+}
+
+struct neap_measure neap_site_live(const struct neap_track *track, uint32_t site)
+{
+    const struct neap_site *books = &track->sites.data[site];
+
+    if (track->estimate.base)
+        return neap_estimate_live(track->estimate.sites.data[site].live);
+    return (struct neap_measure){
+        .amount = {.count = books->alloc.count - books->free.count,
+                   .bytes = books->alloc.bytes - books->free.bytes}};
+}
+
+struct neap_measure neap_site_peak(const struct neap_track *track, uint32_t site)
+{
+    const struct neap_site *books = &track->sites.data[site];
+
+    if (track->estimate.base)
+        return neap_estimate_site_peak(&track->estimate, site);
+    if (books->epoch != track->epoch)
+        return neap_site_live(track, site);
+    return (struct neap_measure){.amount = books->peak};
+}
+
+struct neap_measure neap_track_peak(const struct neap_track *track)
+{
+    if (track->estimate.base)
+        return neap_estimate_peak(&track->estimate);
+    return (struct neap_measure){.amount = track->peak};
 }
 
 /* The site is about to change: keep its share of the peak, once an epoch. */
-static struct neap_site *site_touch(struct neap_track *track, uint32_t number)
+NEAP_ALWAYS_INLINE struct neap_site *site_touch(struct neap_track *track,
+                                                uint32_t number)
 {
     struct neap_site *site = &track->sites.data[number];
 
     if (site->epoch != track->epoch) {
-        site->peak = neap_site_live(site);
+        site->peak.count = site->alloc.count - site->free.count;
+        site->peak.bytes = site->alloc.bytes - site->free.bytes;
         site->epoch = track->epoch;
     }
     site->dirty = true;
@@ -70,83 +126,198 @@ static struct neap_site *site_touch(struct neap_track *track, uint32_t number)
 }
 
 /* After live has grown. */
-static void peak_check(struct neap_track *track, uint64_t now_ns)
+NEAP_ALWAYS_INLINE void peak_check(struct neap_track *track, uint64_t now_ns)
 {
     if (track->live.bytes > track->peak.bytes) {
         track->peak = track->live;
         track->peak_ns = now_ns;
+        track->peak_event = track->journal.count;
         track->epoch++;
     }
 }
 
-static void account_free(struct neap_track *track, const struct neap_block *block,
-                         bool temporary)
-{
-    struct neap_site *site = site_touch(track, block->site);
+/* ---- what a sample adds to that ---- */
 
-    add(&site->free, block->size);
-    if (temporary)
-        add(&site->temporary, block->size);
-    subtract(&track->live, block->size);
+static NEAP_NOINLINE void estimate(struct neap_track *track,
+                                   const struct neap_block *block, bool comes,
+                                   uint64_t now_ns)
+{
+    struct neap_change change = {.address = block->address,
+                                 .size = block->size,
+                                 .interval = interval_of(track, block->shift),
+                                 .site = block->site,
+                                 .ts_ns = now_ns,
+                                 .events = track->journal.count};
+
+    if (comes)
+        neap_estimate_add(&track->estimate, &change);
+    else
+        neap_estimate_remove(&track->estimate, &change);
 }
 
-static bool is_temporary(const struct neap_actor *actor, const struct neap_block *block)
+static double variance_of(const struct neap_track *track,
+                          const struct neap_block *block)
+{
+    return neap_weigh(block->size, interval_of(track, block->shift)).variance;
+}
+
+/* ---- events ---- */
+
+/* The books change because of this; called before they do. */
+NEAP_ALWAYS_INLINE void note(struct neap_track *track, struct neap_block *block,
+                             uint32_t tid, unsigned op, uint64_t now_ns)
+{
+    struct neap_journal *journal = &track->journal;
+    struct neap_chunk_event event;
+    uint16_t ref;
+
+    if (NEAP_UNLIKELY(!journal->journals)) {
+        journal->count++;
+        return;
+    }
+    event = (struct neap_chunk_event){.ts_ns = now_ns,
+                                      .address = block->address,
+                                      .size = block->size,
+                                      .site = block->site,
+                                      .tid = tid,
+                                      .owner = block->tid,
+                                      .op = (uint8_t)op,
+                                      .shift = (uint8_t)block->shift};
+    ref = block->ref;
+    neap_journal_note(journal, &event, track->live.bytes, &ref);
+    block->ref = ref;
+}
+
+static NEAP_COLD void note_foreign(struct neap_track *track, uint64_t address,
+                                   uint32_t tid, unsigned op, uint64_t now_ns)
+{
+    struct neap_block block = {.address = address, .site = NEAP_CHUNK_NONE};
+
+    note(track, &block, tid, op | NEAP_CHUNK_FOREIGN, now_ns);
+    track->foreign_frees++;
+}
+
+/* A block goes. `flags` of enum neap_chunk_op. */
+NEAP_ALWAYS_INLINE void account_free(struct neap_track *track, struct neap_block *block,
+                                     uint32_t tid, unsigned flags, uint64_t now_ns)
+{
+    struct neap_amount amount = amount_of(track, block);
+    struct neap_site *site;
+
+    if (NEAP_UNLIKELY(track->estimate.base))
+        estimate(track, block, false, now_ns);
+    note(track, block, tid, flags | NEAP_CHUNK_FREE, now_ns);
+    site = site_touch(track, block->site);
+    add(&site->free, amount);
+    if (flags & NEAP_CHUNK_TEMPORARY) {
+        add(&site->temporary, amount);
+        if (NEAP_UNLIKELY(track->estimate.base))
+            track->estimate.sites.data[block->site].temporary +=
+                variance_of(track, block);
+    }
+    subtract(&track->live, amount);
+}
+
+/* The first half of an allocation at the address of a live block. */
+static NEAP_COLD void account_implied(struct neap_track *track,
+                                      struct neap_block *block, uint32_t tid,
+                                      uint64_t now_ns)
+{
+    add(&track->implied, amount_of(track, block));
+    account_free(track, block, tid, NEAP_CHUNK_IMPLIED, now_ns);
+}
+
+NEAP_ALWAYS_INLINE bool is_temporary(const struct neap_actor *actor,
+                                     const struct neap_block *block)
 {
     return actor->last == block->address && actor->tid == block->tid;
 }
 
-bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor, uint32_t site,
-                      uint64_t address, uint64_t size, uint64_t now_ns)
+bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor,
+                      const struct neap_track_alloc *alloc, uint64_t now_ns)
 {
     bool existed;
-    struct neap_block *block = neap_blocks_put(&track->blocks, address, &existed);
-    struct neap_site *changed;
+    struct neap_block *block =
+        neap_blocks_put(&track->blocks, alloc->address, &existed);
+    struct neap_amount amount;
+    struct neap_site *site;
 
     if (NEAP_UNLIKELY(!block))
         return false;
-    if (NEAP_UNLIKELY(existed)) {
-        account_free(track, block, false);
-        add(&track->implied, block->size);
-    }
-    *block = (struct neap_block){.address = address,
-                                 .size = size,
+    if (NEAP_UNLIKELY(existed))
+        account_implied(track, block, actor->tid, now_ns);
+    *block = (struct neap_block){.address = alloc->address,
+                                 .size = alloc->size,
                                  .ts_ns = now_ns,
-                                 .site = site,
+                                 .shift = alloc->shift,
+                                 .site = alloc->site,
                                  .tid = actor->tid};
-    changed = site_touch(track, site);
-    add(&changed->alloc, size);
-    add(&track->alloc, size);
-    add(&track->live, size);
+    note(track, block, actor->tid,
+         NEAP_CHUNK_ALLOC | (alloc->realloc ? NEAP_CHUNK_REALLOC : 0), now_ns);
+    amount = amount_of(track, block);
+    site = site_touch(track, alloc->site);
+    add(&site->alloc, amount);
+    add(&track->alloc, amount);
+    add(&track->live, amount);
     peak_check(track, now_ns);
-    actor->last = address;
+    if (NEAP_UNLIKELY(track->estimate.base)) {
+        estimate(track, block, true, now_ns);
+        track->estimate.sites.data[alloc->site].alloc += variance_of(track, block);
+    }
+    actor->last = alloc->address;
     return true;
 }
 
 void neap_track_free(struct neap_track *track, const struct neap_actor *actor,
-                     uint64_t address)
+                     uint64_t address, uint64_t now_ns)
+{
+    struct neap_block block;
+
+    if (NEAP_LIKELY(neap_blocks_take(&track->blocks, address, &block)))
+        account_free(track, &block, actor->tid,
+                     is_temporary(actor, &block) ? NEAP_CHUNK_TEMPORARY : 0, now_ns);
+    else
+        note_foreign(track, address, actor->tid, 0, now_ns);
+}
+
+void neap_track_sample_free(struct neap_track *track, const struct neap_actor *actor,
+                            uint64_t address, bool temporary, uint64_t now_ns)
 {
     struct neap_block block;
 
     if (neap_blocks_take(&track->blocks, address, &block))
-        account_free(track, &block, is_temporary(actor, &block));
+        account_free(track, &block, actor->tid, temporary ? NEAP_CHUNK_TEMPORARY : 0,
+                     now_ns);
     else
-        track->foreign_frees++;
+        note_foreign(track, address, actor->tid, 0, now_ns);
+}
+
+void neap_track_lost_free(struct neap_track *track, uint64_t address, uint64_t now_ns)
+{
+    struct neap_block block;
+
+    if (neap_blocks_take(&track->blocks, address, &block))
+        account_implied(track, &block, block.tid, now_ns);
 }
 
 void neap_track_realloc_free(struct neap_track *track, const struct neap_actor *actor,
                              struct neap_realloc *pending, uint64_t address,
-                             uint64_t now_ns)
+                             bool temporary, uint64_t now_ns)
 {
     if (pending->open)
-        neap_track_realloc_undo(track, pending, now_ns);
+        neap_track_realloc_undo(track, actor, pending, now_ns);
     *pending = (struct neap_realloc){.open = true};
     if (neap_blocks_take(&track->blocks, address, &pending->block)) {
-        pending->temporary = is_temporary(actor, &pending->block);
-        account_free(track, &pending->block, pending->temporary);
+        pending->temporary =
+            track->estimate.base ? temporary : is_temporary(actor, &pending->block);
+        account_free(track, &pending->block, actor->tid,
+                     NEAP_CHUNK_REALLOC |
+                         (pending->temporary ? NEAP_CHUNK_TEMPORARY : 0),
+                     now_ns);
     } else {
         pending->foreign = true;
         pending->block.address = address;
-        track->foreign_frees++;
+        note_foreign(track, address, actor->tid, NEAP_CHUNK_REALLOC, now_ns);
     }
 }
 
@@ -155,11 +326,11 @@ void neap_track_realloc_done(struct neap_realloc *pending)
     pending->open = false;
 }
 
-void neap_track_realloc_undo(struct neap_track *track, struct neap_realloc *pending,
-                             uint64_t now_ns)
+void neap_track_realloc_undo(struct neap_track *track, const struct neap_actor *actor,
+                             struct neap_realloc *pending, uint64_t now_ns)
 {
-    const struct neap_block *old = &pending->block;
-    struct neap_block *block;
+    struct neap_block *old = &pending->block, *block;
+    struct neap_amount amount;
     struct neap_site *site;
     bool existed;
 
@@ -177,11 +348,22 @@ void neap_track_realloc_undo(struct neap_track *track, struct neap_realloc *pend
      */
     if (!block || existed)
         return;
+    note(track, old, actor->tid,
+         NEAP_CHUNK_UNDO | NEAP_CHUNK_REALLOC |
+             (pending->temporary ? NEAP_CHUNK_TEMPORARY : 0),
+         now_ns);
     *block = *old;
+    amount = amount_of(track, block);
     site = site_touch(track, old->site);
-    subtract(&site->free, old->size);
-    if (pending->temporary)
-        subtract(&site->temporary, old->size);
-    add(&track->live, old->size);
+    subtract(&site->free, amount);
+    if (pending->temporary) {
+        subtract(&site->temporary, amount);
+        if (track->estimate.base)
+            track->estimate.sites.data[old->site].temporary -=
+                variance_of(track, block);
+    }
+    add(&track->live, amount);
     peak_check(track, now_ns);
+    if (track->estimate.base)
+        estimate(track, block, true, now_ns);
 }

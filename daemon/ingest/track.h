@@ -20,6 +20,12 @@
  * counted as foreign. An allocation at the address of a live block says that the
  * block was freed unseen: it is freed in the books then, and counted as implied.
  *
+ * Samples. In a sampled process a block counts for what it stands for (schema/base/
+ * weigh.h), and estimate.h keeps the rest: variances, and the peak.
+ *
+ * Each change of the books is an event of the journal, so that the sums of the events
+ * are the books.
+ *
  * Invariants:  site: live = alloc - free, in blocks and in bytes
  *              process: each of its totals = the sum over its sites
  *              sum of peak shares = peak_bytes, peak_count
@@ -31,15 +37,13 @@
 #include <stdint.h>
 
 #include "daemon/ingest/blocks.h"
+#include "daemon/ingest/estimate.h"
+#include "daemon/ingest/journal.h"
 #include "schema/base/map.h"
 #include "schema/base/vec.h"
 
-#define NEAP_SITE_NONE UINT32_MAX
-
-struct neap_amount {
-    uint64_t count;
-    uint64_t bytes;
-};
+#define NEAP_SITE_NONE    UINT32_MAX
+#define NEAP_SITES_RECENT 512u
 
 struct neap_raw_stack;
 
@@ -51,6 +55,7 @@ struct neap_site {
     struct neap_amount temporary;
     struct neap_amount peak;
     bool dirty; /* changed since it was stored */
+    bool told;  /* its stack stands in raw_event_site */
     /* The rest belongs to resolve.c. */
     uint32_t group; /* of sites with the same stack, NEAP_SITE_NONE until known */
     uint32_t next;  /* in its group */
@@ -74,6 +79,10 @@ struct neap_realloc {
 struct neap_track {
     struct neap_blocks blocks;
     struct neap_map by_hash;
+    struct {
+        uint64_t hash;
+        uint32_t site; /* + 1; 0 = none */
+    } recent[NEAP_SITES_RECENT]; /* of by_hash, by the hash's low bits */
     NEAP_VEC(struct neap_site) sites;
     uint64_t epoch;
     struct neap_amount alloc;
@@ -81,33 +90,68 @@ struct neap_track {
     struct neap_amount peak;
     struct neap_amount implied; /* blocks that must have been freed unseen */
     uint64_t peak_ns;
+    uint64_t peak_event; /* events up to the peak, see the journal */
     uint64_t foreign_frees;
+    struct neap_estimate estimate; /* of a sampled process */
+    struct neap_journal journal;
 };
 
-void neap_track_init(struct neap_track *track);
+/* `interval`: 0, or the one that samples are taken with at the start. `journals` NULL:
+ * events are not kept one by one. Both outlive the track. */
+void neap_track_init(struct neap_track *track, uint64_t interval,
+                     struct neap_journals *journals);
 void neap_track_deinit(struct neap_track *track);
 
 /* The site of `hash`, made if it is new. NEAP_SITE_NONE: no memory for it. */
-uint32_t neap_track_site(struct neap_track *track, uint64_t hash);
+uint32_t neap_track_find_site(struct neap_track *track, uint64_t hash);
+
+/* The same, for the sites that come up again and again. */
+static inline uint32_t neap_track_site(struct neap_track *track, uint64_t hash)
+{
+    unsigned at = hash % NEAP_SITES_RECENT;
+
+    if (NEAP_LIKELY(track->recent[at].hash == hash && track->recent[at].site))
+        return track->recent[at].site - 1;
+    return neap_track_find_site(track, hash);
+}
+
+/* An allocation. `shift`: of its interval, 0 for one that stands for itself alone. */
+struct neap_track_alloc {
+    uint64_t address, size;
+    uint32_t site;
+    unsigned shift;
+    bool realloc; /* the second half of one */
+};
 
 /* False: no memory to follow the block; nothing is counted. */
-bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor, uint32_t site,
-                      uint64_t address, uint64_t size, uint64_t now_ns) NEAP_MUST_CHECK;
+bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor,
+                      const struct neap_track_alloc *alloc,
+                      uint64_t now_ns) NEAP_MUST_CHECK;
 void neap_track_free(struct neap_track *track, const struct neap_actor *actor,
-                     uint64_t address);
+                     uint64_t address, uint64_t now_ns);
+/* Whether a sampled block was a temporary one only its thread knows: it has allocated
+ * much that was not sampled. */
+void neap_track_sample_free(struct neap_track *track, const struct neap_actor *actor,
+                            uint64_t address, bool temporary, uint64_t now_ns);
+/* A block that turns out to have been freed unseen. */
+void neap_track_lost_free(struct neap_track *track, uint64_t address, uint64_t now_ns);
 
+/* `temporary`: as for a sampled block; ignored in an exact process. */
 void neap_track_realloc_free(struct neap_track *track, const struct neap_actor *actor,
                              struct neap_realloc *pending, uint64_t address,
-                             uint64_t now_ns);
+                             bool temporary, uint64_t now_ns);
 /* The allocating half is neap_track_alloc after this. */
 void neap_track_realloc_done(struct neap_realloc *pending);
 /* Undo. Also for a realloc that was never heard of again. */
-void neap_track_realloc_undo(struct neap_track *track, struct neap_realloc *pending,
-                             uint64_t now_ns);
+void neap_track_realloc_undo(struct neap_track *track, const struct neap_actor *actor,
+                             struct neap_realloc *pending, uint64_t now_ns);
 
-struct neap_amount neap_site_live(const struct neap_site *site);
-/* The site's share of its process's peak. */
-struct neap_amount neap_site_peak(const struct neap_track *track,
-                                  const struct neap_site *site);
+/* What the site has live, its share of its process's peak, and the process's peak. */
+struct neap_measure neap_site_live(const struct neap_track *track, uint32_t site);
+struct neap_measure neap_site_peak(const struct neap_track *track, uint32_t site);
+struct neap_measure neap_track_peak(const struct neap_track *track);
+/* An amount in blocks and bytes. */
+struct neap_amount neap_track_blocks(const struct neap_track *track,
+                                     struct neap_amount amount);
 
 #endif

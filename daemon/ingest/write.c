@@ -127,7 +127,14 @@ struct neap_error *neap_write_row(struct neap_write *write,
 
     va_start(args, types);
     for (int at = 1; types[at - 1] && status == SQLITE_OK; at++) {
-        if (types[at - 1] == 'i') {
+        if (types[at - 1] == 'd') {
+            status = sqlite3_bind_double(stmt, at, va_arg(args, double));
+        } else if (types[at - 1] == 'b') {
+            const void *bytes = va_arg(args, const void *);
+
+            status = sqlite3_bind_blob64(stmt, at, bytes, va_arg(args, size_t),
+                                         SQLITE_STATIC);
+        } else if (types[at - 1] == 'i') {
             int64_t value = va_arg(args, int64_t);
 
             status = value == NEAP_SQL_NULL ? sqlite3_bind_null(stmt, at)
@@ -146,5 +153,7 @@ struct neap_error *neap_write_row(struct neap_write *write,
     else if (status != SQLITE_DONE)
         err = failed(write);
     sqlite3_reset(stmt);
+    if (strchr(types, 'b'))
+        sqlite3_clear_bindings(stmt); /* no pointer outlives the call */
     return err;
 }

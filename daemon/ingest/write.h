@@ -35,6 +35,18 @@
     X(PROCESS,                                                                         \
       "INSERT INTO raw_process (id, pid, ppid, exe, command, start_ns, allocator,"     \
       " interval, unwinder) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)")               \
+    X(PROCESS_EVENTS,                                                                  \
+      "UPDATE raw_process SET interval = ?2, event_count = ?3,"                        \
+      " event_first = max(event_first, ?4), event_first_ns = max(event_first_ns, ?5)," \
+      " peak_event = ?6, peak_event_other = ?7, live_variance = ?8,"                   \
+      " peak_variance = ?9, fallbacks = ?10 WHERE id = ?1")                            \
+    X(EVENTS_GONE, "UPDATE raw_process SET event_first = max(event_first, ?2),"        \
+                   " event_first_ns = max(event_first_ns, ?3) WHERE id = ?1")          \
+    X(EVENTS, "INSERT OR REPLACE INTO raw_events (id, process, first, count, t0, t1,"  \
+              " live_bytes, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")            \
+    X(EVENTS_DELETE, "DELETE FROM raw_events WHERE id = ?1")                           \
+    X(EVENT_SITE, "INSERT OR REPLACE INTO raw_event_site (process, site, stack)"       \
+                  " VALUES (?1, ?2, ?3)")                                              \
     X(PROCESS_STATE,                                                                   \
       "UPDATE raw_process SET end_ns = ?2, exit_kind = ?3, exit_code = ?4,"            \
       " live_bytes = ?5, live_count = ?6, peak_bytes = ?7, peak_count = ?8,"           \
@@ -46,11 +58,13 @@
     X(SITE,                                                                            \
       "INSERT OR REPLACE INTO raw_site (process, stack, alloc_count, alloc_bytes,"     \
       " free_count, free_bytes, live_count, live_bytes, peak_count, peak_bytes,"       \
-      " temporary_count, temporary_bytes)"                                             \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")                   \
+      " temporary_count, temporary_bytes, alloc_variance, live_variance,"              \
+      " peak_variance, temporary_variance)"                                            \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"     \
+      " ?16)")                                                                         \
     X(SITE_DELETE, "DELETE FROM raw_site WHERE process = ?1 AND stack = ?2")           \
-    X(LIVE, "INSERT INTO raw_live (process, address, size, weight, stack, tid, ts_ns)" \
-            " VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)")                                    \
+    X(LIVE, "INSERT INTO raw_live (process, address, size, weight, interval, stack,"   \
+            " tid, ts_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                    \
     X(MAP, "INSERT INTO raw_map (ts_ns, process, tid, op, address, size, old_address," \
            " old_size, prot, flags, source, stack)"                                    \
            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'hook', ?11)")           \
@@ -80,8 +94,9 @@ void neap_write_rollback(struct neap_write *write);
 
 /*
  * Run a statement. `types` has one letter a parameter: i an int64_t (NEAP_SQL_NULL is
- * NULL), s a const char * (NULL is NULL). Text that is no UTF-8 is stored with '?' in
- * place of what is wrong: readers refuse a table otherwise.
+ * NULL), d a double, s a const char * (NULL is NULL), b a const void * and a size_t,
+ * which must stay until this returns. Text that is no UTF-8 is stored with '?' in place
+ * of what is wrong: readers refuse a table otherwise.
  */
 struct neap_error *neap_write_row(struct neap_write *write,
                                   enum neap_statement statement, const char *types,

@@ -44,7 +44,8 @@ struct neap_ring_source {
     uint32_t filled;
     struct neap_order order;
     uint64_t lane_loss, lane_loss_bytes; /* as last reported */
-    uint64_t order_loss;                 /* of the gaps, as last reported */
+    uint64_t table_loss, table_loss_bytes;
+    uint64_t order_loss; /* of the gaps, as last reported */
     bool dead_lane;
 };
 
@@ -70,7 +71,7 @@ void neap_ring_scratch_destroy(struct neap_ring_scratch *scratch)
     free(scratch);
 }
 
-static struct neap_error *create_memory(struct neap_ring_source *source)
+static struct neap_error *create_memory(struct neap_ring_source *source, bool table)
 {
     neap_auto_close int fd = memfd_create("neap-data", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     void *header;
@@ -84,6 +85,8 @@ static struct neap_error *create_memory(struct neap_ring_source *source)
     /* Without a first lane a target could only fault: better not to welcome it. */
     if (fallocate(fd, 0, 0, (off_t)NEAP_LANE_OFFSET(1)))
         return neap_error_os(errno, "cannot fill shared memory");
+    if (table && fallocate(fd, 0, (off_t)NEAP_TABLE_OFFSET, (off_t)NEAP_TABLE_BYTES))
+        return neap_error_os(errno, "cannot fill shared memory");
     header = mmap(NULL, NEAP_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
         return neap_error_os(errno, "cannot map shared memory");
@@ -95,7 +98,7 @@ static struct neap_error *create_memory(struct neap_ring_source *source)
 }
 
 struct neap_error *neap_ring_source_create(_Atomic uint64_t *tails,
-                                           const struct neap_sink *sink,
+                                           const struct neap_sink *sink, bool table,
                                            struct neap_ring_source **ret)
 {
     neap_auto_free struct neap_ring_source *source = calloc(1, sizeof(*source));
@@ -105,7 +108,7 @@ struct neap_error *neap_ring_source_create(_Atomic uint64_t *tails,
         return NEAP_NO_MEMORY;
     source->tails = tails;
     source->sink = *sink;
-    error = create_memory(source);
+    error = create_memory(source, table);
     if (error)
         return error;
     *ret = neap_take(source);
@@ -283,6 +286,44 @@ bool neap_ring_source_waiting(const struct neap_ring_source *source)
     return false;
 }
 
+static bool read_all(int fd, void *to, size_t length, uint64_t offset)
+{
+    for (size_t done = 0; done < length;) {
+        ssize_t got =
+            pread(fd, (uint8_t *)to + done, length - done, (off_t)(offset + done));
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        done += (size_t)got;
+    }
+    return true;
+}
+
+void neap_ring_source_table(const struct neap_ring_source *source,
+                            void (*found)(void *context, uint64_t address,
+                                          const struct neap_table_slot *slot),
+                            void *context)
+{
+    uint64_t keys[512];
+
+    for (uint32_t i = 0; i < NEAP_TABLE_SLOTS; i++) {
+        struct neap_table_slot slot;
+
+        if (i % NEAP_ARRAY_LEN(keys) == 0 &&
+            !read_all(source->fd, keys, sizeof(keys),
+                      NEAP_TABLE_OFFSET + offsetof(struct neap_table, key) + 8ull * i))
+            return;
+        if (keys[i % NEAP_ARRAY_LEN(keys)] <= NEAP_TABLE_CLAIMED ||
+            !read_all(source->fd, &slot, sizeof(slot),
+                      NEAP_TABLE_OFFSET + offsetof(struct neap_table, slot) +
+                          i * sizeof(slot)))
+            continue;
+        found(context, keys[i % NEAP_ARRAY_LEN(keys)], &slot);
+    }
+}
+
 /* What a counter grew by since `*last`; it never shrinks, whatever it says. */
 static uint64_t grown(const _Atomic uint64_t *counter, uint64_t *last)
 {
@@ -335,6 +376,9 @@ void neap_ring_source_counters(struct neap_ring_source *source,
     uint64_t bytes = grown(&header->lane_loss_bytes, &source->lane_loss_bytes);
 
     report(source, "lanes", events, bytes);
+    events = grown(&header->table_loss, &source->table_loss);
+    bytes = grown(&header->table_loss_bytes, &source->table_loss_bytes);
+    report(source, "samples", events, bytes);
     for (uint32_t i = 0; i < source->lanes; i++)
         report_lane(source, &source->cursors[i]);
     /* The hook takes a number only once it has room, so a gap is a loss of its own. */
@@ -345,5 +389,6 @@ void neap_ring_source_counters(struct neap_ring_source *source,
     ret->stacks_truncated = believable(&header->stacks_truncated);
     ret->verified = believable(&header->verified);
     ret->verify_differences = believable(&header->verify_differences);
+    ret->fallbacks = believable(&header->fallbacks);
     ret->waits = believable(&header->waits);
 }

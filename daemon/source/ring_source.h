@@ -25,6 +25,7 @@ struct neap_ring_counters { /* absolute, as the target keeps them */
     uint64_t stacks_truncated;
     uint64_t verified;
     uint64_t verify_differences;
+    uint64_t fallbacks;
     uint64_t waits;
 };
 
@@ -38,10 +39,11 @@ neap_ring_scratch_create(struct neap_ring_scratch **ret) NEAP_MUST_CHECK;
 /* Takes NULL. */
 void neap_ring_scratch_destroy(struct neap_ring_scratch *scratch);
 
-/* `tails`: NEAP_LANES_MAX words, all 0, that outlive the source. `sink` is copied. */
+/* `tails`: NEAP_LANES_MAX words, all 0, that outlive the source. `sink` is copied.
+ * `table`: the pages of the table of samples are made now. */
 struct neap_error *
 neap_ring_source_create(_Atomic uint64_t *tails, const struct neap_sink *sink,
-                        struct neap_ring_source **ret) NEAP_MUST_CHECK;
+                        bool table, struct neap_ring_source **ret) NEAP_MUST_CHECK;
 /* Takes NULL. */
 void neap_ring_source_destroy(struct neap_ring_source *source);
 
@@ -59,6 +61,15 @@ enum neap_activity neap_ring_source_drain(struct neap_ring_source *source,
 
 /* Whether something waits that a pass has not seen; cheap. */
 bool neap_ring_source_waiting(const struct neap_ring_source *source);
+
+/*
+ * The table of samples (schema/wire/table.h): `found` for each that is live. For when
+ * nobody writes any more; what does not make sense is the receiver's to see.
+ */
+void neap_ring_source_table(const struct neap_ring_source *source,
+                            void (*found)(void *context, uint64_t address,
+                                          const struct neap_table_slot *slot),
+                            void *context);
 
 /* Report what was lost since the last call, and read the counters. */
 void neap_ring_source_counters(struct neap_ring_source *source,

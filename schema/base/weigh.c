@@ -13,8 +13,8 @@ struct neap_weight neap_weigh(uint64_t size, uint64_t interval)
         return (struct neap_weight){.bytes = size, .count = NEAP_WEIGHT_ONE};
     p = -expm1(-(value + 1) / (double)interval);
     return (struct neap_weight){
-        .bytes = (uint64_t)(value / p + 0.5),
-        .count = (uint64_t)(NEAP_WEIGHT_ONE / p + 0.5),
+        .bytes = 2 * (uint64_t)(value / p / 2 + 0.5),
+        .count = 2 * (uint64_t)(NEAP_WEIGHT_ONE / p / 2 + 0.5),
         .variance = value * value * (1 - p) / (p * p),
     };
 }

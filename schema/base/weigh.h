@@ -3,12 +3,12 @@
  * What one sample stands for.
  *
  * A thread takes a sample whenever a gap drawn from an exponential distribution of mean
- * T bytes (the interval) has been allocated; a block of `size` bytes uses up k = size + 1
- * of them, so that empty blocks count. It is therefore sampled with probability
- * p = 1 - exp(-k/T), independently of all others, and stands for 1/p blocks and size/p
- * bytes (Horvitz and Thompson 1952). That is the mean of tcmalloc's T + k - f over the
- * place f at which the block was hit, and has the smaller variance. The estimate of a
- * sum has no bias, and sum(size^2 (1 - p)/p^2) estimates its variance without bias.
+ * T bytes (the interval) has been allocated; a block of `size` bytes uses up k = size +
+ * 1 of them, so that empty blocks count. It is therefore sampled with probability p = 1
+ * - exp(-k/T), independently of all others, and stands for 1/p blocks and size/p bytes
+ * (Horvitz and Thompson 1952). That is the mean of tcmalloc's T + k - f over the place
+ * f at which the block was hit, and has the smaller variance. The estimate of a sum has
+ * no bias, and sum(size^2 (1 - p)/p^2) estimates its variance without bias.
  *
  * Sums are of whole numbers, so that what a block added its free takes away again;
  * counts are in units of 1/65536, since 1/p is seldom whole.
@@ -24,11 +24,14 @@
 
 struct neap_weight {
     uint64_t bytes;
-    uint64_t count; /* blocks, in units of 1/NEAP_WEIGHT_ONE */
+    uint64_t count;  /* blocks, in units of 1/NEAP_WEIGHT_ONE */
     double variance; /* of `bytes`, in bytes squared */
 };
 
-/* Blocks of exact recordings have interval 0 and stand for themselves. */
+/*
+ * Blocks of exact recordings have interval 0 and stand for themselves. Bytes and count
+ * are even, so that half of a sum is whole.
+ */
 struct neap_weight neap_weigh(uint64_t size, uint64_t interval);
 
 /* A sum of counts as blocks. */
@@ -56,13 +59,25 @@ static inline uint64_t neap_interval(uint64_t base, unsigned shift)
 }
 
 /*
- * Which half of the samples a block belongs to, 0 or 1. The peak of an estimate is
- * looked for in each half and read off the other, since the largest of many estimates
- * is one that errs upwards (daemon/ingest/estimate.h).
+ * The class of a sampled block. Blocks of which next to none escape (p > 0.98) are
+ * certain; of the others each belongs to one half of the samples or the other. The peak
+ * of an estimate is looked for in each half and read off the other, since the largest
+ * of many estimates is one that errs upwards (daemon/ingest/estimate.h).
  */
-static inline unsigned neap_weigh_half(uint64_t address)
+enum neap_weigh_class {
+    NEAP_WEIGH_HALF_0,
+    NEAP_WEIGH_HALF_1,
+    NEAP_WEIGH_CERTAIN,
+    NEAP_WEIGH_CLASSES
+};
+
+static inline enum neap_weigh_class neap_weigh_class(uint64_t size, uint64_t interval,
+                                                     uint64_t address)
 {
-    return (unsigned)((address >> 4) * 0x9e3779b97f4a7c15u >> 63);
+    if (interval == 0 || size / 4 >= interval)
+        return NEAP_WEIGH_CERTAIN;
+    return (address >> 4) * 0x9e3779b97f4a7c15u >> 63 ? NEAP_WEIGH_HALF_1
+                                                      : NEAP_WEIGH_HALF_0;
 }
 
 #endif

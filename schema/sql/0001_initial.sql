@@ -53,8 +53,9 @@ CREATE TABLE raw_process (
     event_first INTEGER NOT NULL DEFAULT 0, -- the lowest number still in raw_events
     event_first_ns INTEGER NOT NULL DEFAULT 0, -- its time; what was before is gone
     peak_event INTEGER NOT NULL DEFAULT 0,  -- events applied when the peak was reached
-    -- Sampled: each half of the samples dates the peak of the other (schema/base/weigh.h):
-    -- blocks of half 1 count at peak_event, those of half 0 at peak_event_other.
+    -- Sampled: each half of the samples dates the peak of the other (daemon/ingest/
+    -- estimate.h): blocks of half 1 count at peak_event, those of half 0 at
+    -- peak_event_other, certain ones half at each.
     peak_event_other INTEGER NOT NULL DEFAULT 0,
     foreign_free_count INTEGER NOT NULL DEFAULT 0, -- frees of blocks never seen allocated
     truncated_stacks INTEGER NOT NULL DEFAULT 0,

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <zstd.h>
 
-#include "schema/base/cleanup.h"
 #include "schema/store/chunk_model.h"
 
 #define ROWS_MIN   256u
@@ -41,7 +40,7 @@ struct neap_chunk_encoder {
     uint32_t index_of[2 * NEAP_CHUNK_EVENTS]; /* site -> index + 1, open addressing */
     uint32_t sites[NEAP_CHUNK_EVENTS];        /* by index */
     uint32_t site_count;
-    uint32_t allocs; /* so far */
+    uint32_t allocs;                     /* so far */
     uint32_t ordinal[NEAP_CHUNK_EVENTS]; /* of the ALLOC in a row, among those */
     uint64_t outside; /* address of the last free of a block of another chunk */
     uint8_t *column[NEAP_COLUMNS]; /* where each begins in `raw` */
@@ -59,6 +58,13 @@ void neap_chunk_deinit(struct neap_chunk *chunk)
     free(chunk->times);
     free(chunk->tids);
     *chunk = (struct neap_chunk){0};
+}
+
+void neap_chunk_span(const struct neap_chunk *chunk, uint64_t *ret_first_ns,
+                     uint64_t *ret_last_ns)
+{
+    *ret_first_ns = chunk->times[0].ts_ns;
+    *ret_last_ns = chunk->times[chunk->time_count - 1].ts_ns;
 }
 
 void neap_chunk_clear(struct neap_chunk *chunk)
@@ -112,7 +118,8 @@ static bool note_time(struct neap_chunk *chunk, uint64_t ts_ns)
     if (NEAP_LIKELY(chunk->time_count) &&
         chunk->times[chunk->time_count - 1].ts_ns >= ts_ns)
         return true;
-    if (!reserve(&times, chunk->time_count, &chunk->time_room, 8, sizeof(*chunk->times)))
+    if (!reserve(&times, chunk->time_count, &chunk->time_room, 8,
+                 sizeof(*chunk->times)))
         return false;
     chunk->times = times;
     chunk->times[chunk->time_count++] = (struct neap_chunk_time){ts_ns, chunk->count};
@@ -189,6 +196,8 @@ struct neap_error *neap_chunk_encoder_create(struct neap_chunk_encoder **ret)
     if (!encoder)
         return NEAP_NO_MEMORY;
     encoder->zstd = ZSTD_createCCtx();
+    if (encoder->zstd)
+        ZSTD_CCtx_setParameter(encoder->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
     encoder->blob_room = ZSTD_compressBound(NEAP_CHUNK_BYTES) + 1;
     encoder->blob = malloc(encoder->blob_room);
     if (!encoder->zstd || !encoder->blob) {
@@ -223,7 +232,8 @@ NEAP_ALWAYS_INLINE uint8_t *put(uint8_t *at, uint64_t value)
 #define PUT(column, value) (encoder->at[column] = put(encoder->at[column], value))
 
 /* The index of a site, its own row in SITE if it is new. */
-NEAP_ALWAYS_INLINE uint32_t site_index(struct neap_chunk_encoder *encoder, uint32_t site)
+NEAP_ALWAYS_INLINE uint32_t site_index(struct neap_chunk_encoder *encoder,
+                                       uint32_t site)
 {
     uint32_t slot = site * 0x9e3779b1u >> 17; /* 15 bits: 2 * NEAP_CHUNK_EVENTS */
     uint32_t index;

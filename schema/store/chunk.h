@@ -33,16 +33,19 @@ enum neap_chunk_op {
     NEAP_CHUNK_UNDO = 3,    /* a realloc failed: what the free before took is back */
     NEAP_CHUNK_KIND = 3,    /* mask of the above; the rest are flags */
     NEAP_CHUNK_REALLOC = 4, /* half of a realloc */
-    NEAP_CHUNK_TEMPORARY = 8, /* FREE: before its thread's next allocation; UNDO: such */
-    NEAP_CHUNK_IMPLIED = 16,  /* FREE that was not seen: its address was handed out again */
+    NEAP_CHUNK_TEMPORARY =
+        8, /* FREE: before its thread's next allocation; UNDO: such */
+    NEAP_CHUNK_IMPLIED =
+        16, /* FREE that was not seen: its address was handed out again */
 };
 
 struct neap_chunk_event {
     uint64_t ts_ns;
     uint64_t address;
     uint64_t size; /* of the block, as asked for; 0 for FOREIGN */
-    uint32_t site; /* of the allocation, numbered by process; FOREIGN: NEAP_CHUNK_NONE */
-    uint32_t tid;  /* of the thread that did it */
+    uint32_t
+        site;     /* of the allocation, numbered by process; FOREIGN: NEAP_CHUNK_NONE */
+    uint32_t tid; /* of the thread that did it */
     uint32_t owner; /* of the thread that allocated the block; FOREIGN: 0 */
     uint8_t op;     /* enum neap_chunk_op */
     uint8_t shift;  /* of the sampling interval, see neap_interval() */
@@ -56,7 +59,7 @@ struct neap_chunk_time;
 struct neap_chunk {
     struct neap_chunk_row *rows;
     uint32_t count, room;
-    uint32_t allocs; /* ALLOCs among them */
+    uint32_t allocs;               /* ALLOCs among them */
     struct neap_chunk_time *times; /* runs of equal time */
     uint32_t time_count, time_room;
     uint32_t *tids; /* threads met, by number */
@@ -66,12 +69,16 @@ struct neap_chunk {
 void neap_chunk_deinit(struct neap_chunk *chunk);
 
 /*
- * Append to a chunk that is not full. `*ref` is where the allocation of the block that a
- * FREE or UNDO is about was put: what neap_chunk_append left there for it, however long
- * ago. False: no memory, nothing appended.
+ * Append to a chunk that is not full. `*ref` is where the allocation of the block that
+ * a FREE or UNDO is about was put: what neap_chunk_append left there for it, however
+ * long ago. False: no memory, nothing appended.
  */
 bool neap_chunk_append(struct neap_chunk *chunk, const struct neap_chunk_event *event,
                        uint16_t *ref) NEAP_MUST_CHECK;
+
+/* The times of its first and last event. It is not empty. */
+void neap_chunk_span(const struct neap_chunk *chunk, uint64_t *ret_first_ns,
+                     uint64_t *ret_last_ns);
 
 /* Begin the next one; memory is kept. */
 void neap_chunk_clear(struct neap_chunk *chunk);
@@ -92,16 +99,18 @@ struct neap_error *neap_chunk_encode(struct neap_chunk_encoder *encoder,
 
 struct neap_chunk_reader; /* buffers that outlive a chunk */
 
-struct neap_error *neap_chunk_reader_create(struct neap_chunk_reader **ret) NEAP_MUST_CHECK;
+struct neap_error *
+neap_chunk_reader_create(struct neap_chunk_reader **ret) NEAP_MUST_CHECK;
 /* Takes NULL. */
 void neap_chunk_reader_destroy(struct neap_chunk_reader *reader);
 
 /*
- * Decode a BLOB that is to hold `count` events. `*ret` points at them, and stays good until
- * the next call. Errors: DAMAGED, with what is wrong; NEWER, for another version's.
+ * Decode a BLOB that is to hold `count` events. `*ret` points at them, and stays good
+ * until the next call. Errors: DAMAGED, with what is wrong; NEWER, for another
+ * version's.
  */
-struct neap_error *neap_chunk_decode(struct neap_chunk_reader *reader, const void *data,
-                                     size_t length, uint32_t count,
-                                     const struct neap_chunk_event **ret) NEAP_MUST_CHECK;
+struct neap_error *
+neap_chunk_decode(struct neap_chunk_reader *reader, const void *data, size_t length,
+                  uint32_t count, const struct neap_chunk_event **ret) NEAP_MUST_CHECK;
 
 #endif

@@ -13,15 +13,15 @@
  *   SITE     the sites met, in the order of their first event, each as difference
  *   WHERE    a site's index, where the guess fails
  *   SIZE     a size, where the guess fails
- *   ADDRESS  of an ALLOC or FOREIGN, where the guess fails: how far it is from the guess
- *   REF      FREE or UNDO of a block of this chunk: how many ALLOCs ago it was
+ *   ADDRESS  of an ALLOC or FOREIGN, where the guess fails: how far it is from the
+ * guess REF      FREE or UNDO of a block of this chunk: how many ALLOCs ago it was
  *   OUTSIDE  FREE or UNDO of another: address as difference to the last such one,
  *            index of the thread that allocated it
  *
  * Guesses. A site follows the one that followed its predecessor the last time. A block
  * has the size of its site's last one. Its address is that of the block of this size
- * class which its thread freed last (allocators keep such lists, last in first out), else the
- * one behind the last address that was no such guess, as when a heap grows.
+ * class which its thread freed last (allocators keep such lists, last in first out),
+ * else the one behind the last address that was no such guess, as when a heap grows.
  */
 #ifndef NEAP_SCHEMA_STORE_CHUNK_MODEL_H
 #define NEAP_SCHEMA_STORE_CHUNK_MODEL_H
@@ -49,9 +49,10 @@ enum neap_column {
 };
 
 /* In OP, beside enum neap_chunk_op. */
-#define NEAP_OP_SIZE    32u  /* the size is the guess */
-#define NEAP_OP_ADDRESS 64u  /* ALLOC: the address is; FREE, UNDO: of this chunk's block */
-#define NEAP_OP_SITE    128u /* the site is */
+#define NEAP_OP_SIZE 32u /* the size is the guess */
+#define NEAP_OP_ADDRESS \
+    64u                   /* ALLOC: the address is; FREE, UNDO: of this chunk's block */
+#define NEAP_OP_SITE 128u /* the site is */
 
 /* No column is longer than what its events need at the worst. */
 #define NEAP_COLUMN_BYTES (NEAP_CHUNK_EVENTS * 16u)
@@ -65,7 +66,7 @@ struct neap_chunk_model {
     uint64_t last_size[NEAP_CHUNK_EVENTS]; /* by index of the site */
     uint64_t freed[NEAP_LIFO_LISTS][NEAP_LIFO_LENGTH];
     uint8_t top[NEAP_LIFO_LISTS];
-    uint32_t site; /* of the last event that has one: its index + 1 */
+    uint32_t site;    /* of the last event that has one: its index + 1 */
     uint64_t address; /* behind the last one that was not guessed */
 };
 

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <zstd.h>
 
-#include "schema/base/cleanup.h"
 #include "schema/store/chunk.h"
 #include "schema/store/chunk_model.h"
 

@@ -12,8 +12,8 @@
  *
  * Order. Two orders are kept, each for what needs it.
  *   - One address: ALLOC, FREE, SAMPLE and the REALLOC kinds with an address take
- *     `seq` from a counter that the address chooses (neap_order_shard). malloc takes it after the
- *     real call, free before it, so the sequence of one shard is the order in
+ *     `seq` from a counter that the address chooses (neap_order_shard). malloc takes it
+ * after the real call, free before it, so the sequence of one shard is the order in
  *     which the allocator handed that memory round, whatever thread did it. The
  *     reader applies a shard's events strictly in sequence (mod 2^24).
  *   - One process: while it has several threads each record carries a stamp, and
@@ -29,7 +29,8 @@
  * Sampling. A sampled recording has SAMPLE and SAMPLE_FREE instead, of the few blocks
  * that were sampled and of no others. A realloc of a sampled block is SAMPLE_FREE with
  * NEAP_SAMPLE_REALLOC before the real call and after it REALLOC_DONE in the same lane,
- * or REALLOC_FAIL. What it returned may be sampled as any block, then with the flag too.
+ * or REALLOC_FAIL. What it returned may be sampled as any block, then with the flag
+ * too.
  *
  * Stacks. An event names its stack by a 64-bit hash; the STACK record with the
  * frames comes at least once per hash, in any lane, before or after the event.
@@ -43,25 +44,24 @@
 #include "schema/attr.h"
 
 /* kind, wire name, fixed size in bytes (0 = its own length field says) */
-#define NEAP_EV_KINDS(X)                                                              \
-    X(PAD, pad, 8)                    /* skip to the end of the lap */                \
-    X(TIME, time, 24)                 /* the lane's clock from here on */             \
-    X(THREAD, thread, 40)             /* the lane's thread from here on */            \
-    X(THREAD_END, thread_end, 8)      /* that thread gave the lane back */            \
-    X(STACK, stack, 0)                /* frames of one hash */                        \
-    X(MODULE, module, 0)              /* an ELF object and where it is mapped */      \
-    X(ALLOC, alloc, 32)               /* malloc & co. returned a block */             \
-    X(FREE, free, 16)                 /* a block is about to be freed */              \
-    X(REALLOC_FREE, realloc_free, 16) /* realloc is about to give up the old block */ \
-    X(REALLOC_ALLOC, realloc_alloc, 32) /* ... and got a block for it */              \
-    X(REALLOC_FAIL, realloc_fail,                                                     \
-      16) /* ... or failed: the old block is still there */                           \
-    X(SAMPLE, sample, 48)           /* a block was allocated, and sampled */          \
-    X(SAMPLE_FREE, sample_free, 24) /* a sampled block is about to be freed */        \
-    X(REALLOC_DONE, realloc_done,                                                     \
-      8)              /* realloc got another block for a sampled one */               \
-    X(MAP, map, 72)   /* mmap, munmap, mremap, brk, madvise */                        \
-    X(EXIT, exit, 16) /* exit status, when the process says it itself */
+#define NEAP_EV_KINDS(X)                                                               \
+    X(PAD, pad, 8)                    /* skip to the end of the lap */                 \
+    X(TIME, time, 24)                 /* the lane's clock from here on */              \
+    X(THREAD, thread, 40)             /* the lane's thread from here on */             \
+    X(THREAD_END, thread_end, 8)      /* that thread gave the lane back */             \
+    X(STACK, stack, 0)                /* frames of one hash */                         \
+    X(MODULE, module, 0)              /* an ELF object and where it is mapped */       \
+    X(ALLOC, alloc, 32)               /* malloc & co. returned a block */              \
+    X(FREE, free, 16)                 /* a block is about to be freed */               \
+    X(REALLOC_FREE, realloc_free, 16) /* realloc is about to give up the old block */  \
+    X(REALLOC_ALLOC, realloc_alloc, 32) /* ... and got a block for it */               \
+    X(REALLOC_FAIL, realloc_fail,                                                      \
+      16)                            /* ... or failed: the old block is still there */ \
+    X(SAMPLE, sample, 48)            /* a block was allocated, and sampled */          \
+    X(SAMPLE_FREE, sample_free, 24)  /* a sampled block is about to be freed */        \
+    X(REALLOC_DONE, realloc_done, 8) /* realloc got another block for a sampled one */ \
+    X(MAP, map, 72)                  /* mmap, munmap, mremap, brk, madvise */          \
+    X(EXIT, exit, 16)                /* exit status, when the process says it itself */
 
 enum neap_ev_kind {
     NEAP_EV_NONE = 0, /* zeroed memory is never a record */

@@ -29,7 +29,7 @@
 #define NEAP_ENV_FOLLOW   "NEAP_FOLLOW"   /* "0": children are not recorded */
 #define NEAP_ENV_UNWINDER "NEAP_UNWINDER" /* "libunwind": do not use our walker */
 #define NEAP_ENV_VERIFY   "NEAP_VERIFY" /* N: compare every N-th trace with libunwind */
-#define NEAP_ENV_SEED     "NEAP_SEED" /* number: the same samples in each run */
+#define NEAP_ENV_SEED     "NEAP_SEED"   /* number: the same samples in each run */
 
 enum neap_hello_origin {
     NEAP_ORIGIN_EXEC = 1, /* a new program image */
@@ -70,9 +70,9 @@ struct neap_welcome {
 NEAP_ASSERT_SIZE(struct neap_welcome, 32);
 
 /*
- * Over the same socket, to the collector of a recording: `neap switch`. One message each
- * way, then both close. The collector believes the kernel about who asks: the user whose
- * recording it is, or root.
+ * Over the same socket, to the collector of a recording: `neap switch`. One message
+ * each way, then both close. The collector believes the kernel about who asks: the user
+ * whose recording it is, or root.
  */
 #define NEAP_SWITCH_MAGIC 0x6863746977537065ull
 

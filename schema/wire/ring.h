@@ -69,11 +69,11 @@ struct neap_data_header {
     _Atomic uint64_t stacks_truncated; /* walks that ended before the root */
     _Atomic uint64_t verified; /* traces compared with libunwind's (NEAP_VERIFY) */
     _Atomic uint64_t verify_differences;
-    _Atomic uint64_t fallbacks; /* walks that needed more than plain rules */
-    _Atomic uint64_t table_loss; /* samples that found no room in the table */
+    _Atomic uint64_t fallbacks;        /* walks that needed more than plain rules */
+    _Atomic uint64_t table_loss;       /* samples that found no room in the table */
     _Atomic uint64_t table_loss_bytes; /* what they would have stood for, about */
-    _Atomic uint64_t waits;   /* times an event waited for the collector */
-    _Atomic uint32_t inexact; /* the `block` policy gave up waiting */
+    _Atomic uint64_t waits;            /* times an event waited for the collector */
+    _Atomic uint32_t inexact;          /* the `block` policy gave up waiting */
 };
 
 /* First page of a lane, written by its owner. */
@@ -109,7 +109,7 @@ struct neap_ctl_header {
         asleep; /* the reader waits longer than a tick: ring, if you must */
     _Atomic uint32_t closed; /* the recording has ended: record nothing more */
     uint8_t pad[64 - 28];
-    _Atomic uint32_t mode;     /* enum neap_mode */
+    _Atomic uint32_t mode; /* enum neap_mode */
     uint32_t reserved;
     _Atomic uint64_t interval; /* mean bytes between samples; only grows */
 };

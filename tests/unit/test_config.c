@@ -152,8 +152,8 @@ static void test_sampling(void **state)
     struct neap_config config;
 
     (void)state;
-    parse(WORDS("--interval", "512K", "--policy=adapt", "--dormant", "--max-size", "3MiB",
-                "x"),
+    parse(WORDS("--interval", "512K", "--policy=adapt", "--dormant", "--max-size",
+                "3MiB", "x"),
           &config);
     assert_int_equal(config.settings.interval, 512 << 10);
     assert_int_equal(config.settings.policy, NEAP_POLICY_ADAPT);

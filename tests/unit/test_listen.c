@@ -147,7 +147,7 @@ static int setup_with(void **state, bool follow)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct neap_session_config config = {
-        .ingest = &notes, .policy = NEAP_POLICY_DROP, .follow = follow};
+        .ingest = &notes, .settings.policy = NEAP_POLICY_DROP, .follow = follow};
 
     notes = (struct neap_ingest){0};
     strcpy(fixture->directory, "/tmp/neap-test-listen-XXXXXX");
