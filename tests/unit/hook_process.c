@@ -101,7 +101,10 @@ int hook_process_teardown(void **state)
         if (atomic_load(&neap_process->groups[group]))
             munmap(atomic_load(&neap_process->groups[group]),
                    (size_t)NEAP_LANE_GROUP * NEAP_LANE_STRIDE);
+    /* Frees of real blocks, when entry points are linked in, go on meanwhile. */
     neap_gate_set(&neap_gate_off);
+    atomic_store(&neap_process->phase, NEAP_PHASE_NEW);
+    neap_filter_reset();
     if (atomic_load(&neap_process->table))
         munmap(atomic_load(&neap_process->table), NEAP_TABLE_BYTES);
     munmap((void *)(uintptr_t)neap_process->ctl, NEAP_PAGE);
@@ -132,6 +135,13 @@ struct neap_lane *hook_lane(unsigned lane)
 int hook_data_fd(void)
 {
     return data_fd;
+}
+
+void hook_open(enum neap_mode mode, uint64_t interval)
+{
+    atomic_store(&hook_ctl()->interval, interval);
+    atomic_store(&hook_ctl()->mode, mode);
+    neap_gate_set(&neap_process->ctl->mode);
 }
 
 void hook_tick(void)

@@ -25,6 +25,7 @@ struct neap_ctl_header *hook_ctl(void);
 struct neap_lane *hook_lane(unsigned lane);
 struct neap_table *hook_table(void);
 int hook_data_fd(void);
+void hook_open(enum neap_mode mode, uint64_t interval); /* the gate, to that mode */
 void hook_tick(void); /* the clock word moves by a millisecond */
 
 /* A thread of the test becomes one of the program: its neap_tls, as if new. */
