@@ -61,8 +61,8 @@ struct neap_real {
     NEAP_REAL_C(NEAP_REAL_FIELD)
     NEAP_REAL_SYSTEM(NEAP_REAL_FIELD)
 #undef NEAP_REAL_FIELD
-        bool ready; /* the pointers above hold */
-    bool off;       /* this image is not recorded: forward, and nothing else */
+    bool ready; /* the pointers above hold */
+    bool off;   /* this image is not recorded: forward, and nothing else */
 } __attribute__((aligned(64)));
 
 extern struct neap_real neap_real;

@@ -122,8 +122,8 @@ static void a_block_is_sampled_as_its_size_says(void **state)
     static const struct {
         size_t size;
         uint64_t interval;
-    } cases[] = {{0, 64},       {1, 64},        {63, 64},      {200, 64},
-                 {0, 4096},     {15, 4096},     {4095, 4096},  {9000, 4096},
+    } cases[] = {{0, 64},       {1, 64},        {63, 64},     {200, 64},
+                 {0, 4096},     {15, 4096},     {4095, 4096}, {9000, 4096},
                  {100, 524288}, {65536, 524288}};
     enum {
         BLOCKS = 300000
@@ -132,7 +132,8 @@ static void a_block_is_sampled_as_its_size_says(void **state)
     (void)state;
     neap_sampler_configure("42");
     for (unsigned n = 0; n < NEAP_ARRAY_LEN(cases); n++) {
-        double k = (double)cases[n].size + 1, p = 1 - exp(-k / (double)cases[n].interval);
+        double k = (double)cases[n].size + 1,
+               p = 1 - exp(-k / (double)cases[n].interval);
         double expected = BLOCKS * p, deviation = sqrt(BLOCKS * p * (1 - p));
         double found;
 
@@ -183,7 +184,8 @@ static void a_sample_has_the_interval_of_its_gap(void **state)
     (void)state;
     neap_sampler_configure("5");
     hook_open(NEAP_MODE_SAMPLED, 100);
-    assert_int_equal(allocate(100000), 100); /* the next gap is drawn with 100 as well */
+    assert_int_equal(allocate(100000),
+                     100); /* the next gap is drawn with 100 as well */
     hook_open(NEAP_MODE_SAMPLED, 400);
     assert_int_equal(allocate(100000), 100);
     assert_int_equal(allocate(100000), 400);
@@ -244,8 +246,8 @@ static void a_seed_repeats_the_samples_of_each_thread(void **state)
 
         atomic_store(&neap_process->ordinal, 0);
         fill(gaps[run][0]);
-        assert_int_equal(
-            pthread_create(&thread, NULL, fill_in_thread, gaps[run][1]), 0);
+        assert_int_equal(pthread_create(&thread, NULL, fill_in_thread, gaps[run][1]),
+                         0);
         assert_int_equal(pthread_join(thread, NULL), 0);
     }
     assert_memory_equal(gaps[0], gaps[1], sizeof(gaps[0]));
