@@ -163,6 +163,9 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
             atomic_fetch_add_explicit(&data->verify_differences, 1,
                                       memory_order_relaxed);
     }
+    if (NEAP_UNLIKELY(walk.fallback))
+        atomic_fetch_add_explicit(&neap_process->data->fallbacks, 1,
+                                  memory_order_relaxed);
     *ret = walk.hash;
     if (NEAP_LIKELY(neap_stackset_has(walk.hash)))
         return 0;
