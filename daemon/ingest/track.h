@@ -88,7 +88,7 @@ struct neap_track {
     struct neap_amount alloc;
     struct neap_amount live;
     struct neap_amount peak;
-    struct neap_amount implied; /* blocks that must have been freed unseen */
+    struct neap_amount implied; /* frees that were not seen, each of one block */
     uint64_t peak_ns;
     uint64_t peak_event; /* events up to the peak, see the journal */
     uint64_t foreign_frees;
