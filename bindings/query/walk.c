@@ -139,6 +139,20 @@ static void set_effects(struct neap_scan *scan, enum neap_metric metric)
         scan->effect[flags] = effect_of(metric, flags);
 }
 
+struct neap_weight neap_scan_share(const struct neap_scan *scan, uint64_t size,
+                                   uint64_t interval, uint64_t address)
+{
+    enum neap_weigh_class class = neap_weigh_class(size, interval, address);
+    struct neap_weight weight = neap_weigh(size, interval);
+
+    if (class == NEAP_WEIGH_BOTH)
+        /* Weights are even, but those of blocks that are no samples: round one up. */
+        return (struct neap_weight){(weight.bytes + (scan->half == 1)) / 2,
+                                    weight.count / 2, weight.variance / 2};
+    return class == (enum neap_weigh_class)scan->half ? weight
+                                                      : (struct neap_weight){0};
+}
+
 NEAP_ALWAYS_INLINE struct neap_weight weight_of(const struct neap_scan *scan,
                                                 const struct neap_chunk_event *event)
 {
@@ -299,7 +313,7 @@ static bool climb(struct neap_scan *scan, void *data,
 
 /*
  * Of samples: the two moments of daemon/ingest/estimate.h, in the same words. Moment m
- * is when half m, doubled, and what is certain are highest, and while they stay so,
+ * is when half m, doubled, and what is in both are highest, and while they stay so,
  * when the other half is.
  */
 struct moments {
@@ -313,9 +327,9 @@ struct moments {
 static void begin_moments(struct moments *moments)
 {
     for (unsigned m = 0; m < 2; m++) {
-        uint64_t certain = moments->live[NEAP_WEIGH_CERTAIN];
-        int64_t height = (int64_t)(2 * moments->live[m] + certain);
-        int64_t share = (int64_t)(2 * moments->live[1 - m] + certain);
+        uint64_t both = moments->live[NEAP_WEIGH_BOTH];
+        int64_t height = (int64_t)(2 * moments->live[m] + both);
+        int64_t share = (int64_t)(2 * moments->live[1 - m] + both);
 
         if (height > moments->moment[m].highest) {
             moments->moment[m].highest = height;
