@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "schema/base/error.h"
+#include "schema/base/weigh.h"
 #include "schema/wire/hello.h"
 #include "schema/wire/ring.h"
 
@@ -26,7 +27,6 @@ struct neap_settings {
 /* What targets do with it at the start. */
 enum neap_mode neap_settings_mode(const struct neap_settings *settings);
 
-#define NEAP_INTERVAL_MAX     (1ull << 40)
 #define NEAP_MAX_SIZE_DEFAULT (2ull << 30)
 
 struct neap_config {

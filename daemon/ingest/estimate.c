@@ -44,20 +44,20 @@ struct neap_measure
 neap_estimate_live(const struct neap_measure live[NEAP_WEIGH_CLASSES])
 {
     return sum(sum(live[NEAP_WEIGH_HALF_0], live[NEAP_WEIGH_HALF_1]),
-               live[NEAP_WEIGH_CERTAIN]);
+               live[NEAP_WEIGH_BOTH]);
 }
 
-/* What a moment is read off, doubled: the other half, and what is certain. */
+/* What a moment is read off, doubled: the other half, and what is in both. */
 static struct neap_measure share_now(const struct neap_measure live[NEAP_WEIGH_CLASSES],
                                      unsigned moment)
 {
-    return sum(scaled(live[1 - moment], 2), live[NEAP_WEIGH_CERTAIN]);
+    return sum(scaled(live[1 - moment], 2), live[NEAP_WEIGH_BOTH]);
 }
 
 static uint64_t height(const struct neap_estimate *estimate, unsigned moment)
 {
     return 2 * estimate->live[moment].amount.bytes +
-           estimate->live[NEAP_WEIGH_CERTAIN].amount.bytes;
+           estimate->live[NEAP_WEIGH_BOTH].amount.bytes;
 }
 
 /* Before a block of `class` goes. */

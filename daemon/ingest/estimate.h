@@ -4,16 +4,17 @@
  * sums of bytes: variances, and a peak that does not err upwards.
  *
  * The largest of many estimates of what is live is one whose error is upwards: on a
- * heap that stays at 100 MiB for a while, with 200 samples, by a fifth. So each sample
- * belongs to one of two halves, by its address. A half, doubled, estimates what is
- * live, with errors that the other half knows nothing of. At the moment at which half 0
- * is at its largest, half 1 says how large the heap was; and the other way round.
- * Blocks that are all sampled (of four intervals and more) count in both.
+ * heap that stays at 100 MiB for a while, with 200 samples, by a fifth. So there are
+ * two halves of the samples, and blocks that belong to both, the more the larger they
+ * are (neap_weigh_class). A half, doubled, and what is in both estimate what is live,
+ * with errors that have nothing to do with those of the other half. At the moment at
+ * which half 0 is at its largest, half 1 says how large the heap was; and the other way
+ * round.
  *
- *   moment m:  half m, doubled, and what is certain are at their largest together; as
+ *   moment m:  half m, doubled, and what is in both are at their largest together; as
  *              long as that stays so, when the other half is at its largest
- *   peak:      (half 1 and half of what is certain, at moment 0)
- *            + (half 0 and half of what is certain, at moment 1)
+ *   peak:      (half 1 and half of what is in both, at moment 0)
+ *            + (half 0 and half of what is in both, at moment 1)
  *
  * A moment lasts until one of these falls; what was live in it is what a site has now,
  * unless it has changed since: the same epochs as in track.h, one for each moment.
@@ -49,7 +50,7 @@ struct neap_spread {
 };
 
 struct neap_moment {
-    uint64_t highest; /* bytes, of half m doubled and what is certain */
+    uint64_t highest; /* bytes, of half m doubled and what is in both */
     bool high;        /* it is as high now, and has been since */
     uint64_t best;    /* bytes, of the other half as of then */
     bool lasts;       /* that is as large now: the moment */

@@ -102,11 +102,13 @@ struct neap_error *neap_events_trim(struct neap_ingest *ingest)
 {
     uint64_t bytes = ingest->kept_bytes;
 
+    /* A commit that failed may have chosen others: a chunk was still being filled. */
+    for (size_t i = ingest->kept_first; i < ingest->kept.count; i++)
+        ingest->kept.data[i].going = false;
     for (size_t i = ingest->kept_first;
          i < ingest->kept.count && bytes > ingest->max_size; i++) {
         struct neap_kept *kept = &ingest->kept.data[i];
 
-        kept->going = false; /* or a commit has failed */
         if (!kept->id || is_growing(ingest, kept))
             continue;
         TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_EVENTS_DELETE, "i",

@@ -220,7 +220,7 @@ static void count_missing(struct neap_ingest_process *process)
                      process->losses[NEAP_LOSS_LANES].amount.count +
                      process->losses[NEAP_LOSS_CORRUPT].amount.count +
                      process->losses[NEAP_LOSS_ORDER].amount.count;
-    struct neap_amount implied = neap_track_blocks(track, track->implied);
+    struct neap_amount implied = track->implied;
     uint64_t stacks = 0;
 
     if (implied.count > known)

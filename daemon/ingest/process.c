@@ -92,14 +92,15 @@ static void on_sample(struct neap_ingest_process *process, struct neap_lane_stat
                                      .shift = shift_of(process, event->interval),
                                      .realloc = event->flags & NEAP_SAMPLE_REALLOC};
 
-    if (alloc.shift > 40) {
+    if (event->interval > NEAP_INTERVAL_MAX) {
         lost(process, NEAP_LOSS_CORRUPT, 0);
         return;
     }
-    neap_track_realloc_done(&lane->pending);
+    if (alloc.realloc)
+        neap_track_realloc_done(&lane->pending);
     on_block(process, lane, &alloc, event->stack);
     process->ingest->samples++;
-    if (event->interval > estimate->interval)
+    if (estimate->base && event->interval > estimate->interval)
         estimate->interval = event->interval;
 }
 
@@ -326,7 +327,8 @@ void neap_process_alive(struct neap_ingest_process *process, uint64_t address,
         .address = address, .size = slot->size, .shift = shift};
     struct neap_actor actor = {.tid = slot->tid};
 
-    if (!address || slot->size >= SIZE_LIMIT || shift == 0 || shift > 40 ||
+    if (!address || slot->size >= SIZE_LIMIT || shift == 0 ||
+        slot->interval > NEAP_INTERVAL_MAX ||
         !neap_map_put(&process->alive, address, 1))
         return;
     if (neap_blocks_has(&track->blocks, address))
@@ -343,6 +345,9 @@ void neap_process_heal(struct neap_ingest_process *process)
     NEAP_VEC(uint64_t) gone = {0};
     const struct neap_block *block;
 
+    /* What a realloc gave up without an answer is in the table if it is still there. */
+    for (size_t i = 0; i < process->lanes.count; i++)
+        neap_track_realloc_done(&process->lanes.data[i].pending);
     while ((block = neap_blocks_next(&process->track.blocks, &cursor))) {
         if (block->shift &&
             neap_map_get(&process->alive, block->address) == NEAP_MAP_NONE &&

@@ -223,7 +223,7 @@ static NEAP_COLD void account_implied(struct neap_track *track,
                                       struct neap_block *block, uint32_t tid,
                                       uint64_t now_ns)
 {
-    add(&track->implied, amount_of(track, block));
+    add(&track->implied, (struct neap_amount){.count = 1, .bytes = block->size});
     account_free(track, block, tid, NEAP_CHUNK_IMPLIED, now_ns);
 }
 

@@ -81,14 +81,14 @@ struct neap_track {
     struct neap_map by_hash;
     struct {
         uint64_t hash;
-        uint32_t site; /* + 1; 0 = none */
+        uint32_t site;           /* + 1; 0 = none */
     } recent[NEAP_SITES_RECENT]; /* of by_hash, by the hash's low bits */
     NEAP_VEC(struct neap_site) sites;
     uint64_t epoch;
     struct neap_amount alloc;
     struct neap_amount live;
     struct neap_amount peak;
-    struct neap_amount implied; /* blocks that must have been freed unseen */
+    struct neap_amount implied; /* frees that were not seen, each of one block */
     uint64_t peak_ns;
     uint64_t peak_event; /* events up to the peak, see the journal */
     uint64_t foreign_frees;

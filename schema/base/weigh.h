@@ -22,6 +22,10 @@
 
 #define NEAP_WEIGHT_ONE 65536u
 
+/* A sample of a larger interval counts as one of this: weights stay far from overflow,
+ * whatever a target or a recording claims. */
+#define NEAP_INTERVAL_MAX (1ull << 40)
+
 struct neap_weight {
     uint64_t bytes;
     uint64_t count;  /* blocks, in units of 1/NEAP_WEIGHT_ONE */
@@ -55,29 +59,35 @@ double neap_ci95(double variance, uint64_t interval);
  * for an exact one and 1 + the number of times the interval had been doubled else. */
 static inline uint64_t neap_interval(uint64_t base, unsigned shift)
 {
-    return shift == 0 || shift > 40 ? 0 : base << (shift - 1);
+    if (shift == 0)
+        return 0;
+    if (shift > 41 || base > NEAP_INTERVAL_MAX >> (shift - 1))
+        return NEAP_INTERVAL_MAX;
+    return base << (shift - 1);
 }
 
 /*
- * The class of a sampled block. Blocks of which next to none escape (p > 0.98) are
- * certain; of the others each belongs to one half of the samples or the other. The peak
- * of an estimate is looked for in each half and read off the other, since the largest
- * of many estimates is one that errs upwards (daemon/ingest/estimate.h).
+ * The class of a sampled block. The peak of an estimate is looked for in each half of
+ * the samples and read off the other, since the largest of many estimates is one that
+ * errs upwards (daemon/ingest/estimate.h). Of the blocks that are sampled with
+ * probability p, the part p belongs to both halves, and of the rest half to each.
+ *
+ * With weights doubled for blocks of one half alone each half estimates the whole, and
+ * the errors of the two have nothing to do with each other: of a block of size s,
+ * E(half 0 * half 1) = p * p * (s/p)^2 = s^2. (If halves shared no block, one would
+ * miss what the other has; if they shared more, both would err in the same way.)
+ *
+ * From four intervals on (p > 0.98) blocks are in both. Chosen by size and address, so
+ * that a free finds the class of its allocation, and a reader that of an event.
  */
 enum neap_weigh_class {
     NEAP_WEIGH_HALF_0,
     NEAP_WEIGH_HALF_1,
-    NEAP_WEIGH_CERTAIN,
+    NEAP_WEIGH_BOTH,
     NEAP_WEIGH_CLASSES
 };
 
-static inline enum neap_weigh_class neap_weigh_class(uint64_t size, uint64_t interval,
-                                                     uint64_t address)
-{
-    if (interval == 0 || size / 4 >= interval)
-        return NEAP_WEIGH_CERTAIN;
-    return (address >> 4) * 0x9e3779b97f4a7c15u >> 63 ? NEAP_WEIGH_HALF_1
-                                                      : NEAP_WEIGH_HALF_0;
-}
+enum neap_weigh_class neap_weigh_class(uint64_t size, uint64_t interval,
+                                       uint64_t address);
 
 #endif

@@ -55,7 +55,7 @@ CREATE TABLE raw_process (
     peak_event INTEGER NOT NULL DEFAULT 0,  -- events applied when the peak was reached
     -- Sampled: each half of the samples dates the peak of the other (daemon/ingest/
     -- estimate.h): blocks of half 1 count at peak_event, those of half 0 at
-    -- peak_event_other, certain ones half at each.
+    -- peak_event_other, those of both half at each.
     peak_event_other INTEGER NOT NULL DEFAULT 0,
     foreign_free_count INTEGER NOT NULL DEFAULT 0, -- frees of blocks never seen allocated
     truncated_stacks INTEGER NOT NULL DEFAULT 0,

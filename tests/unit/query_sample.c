@@ -15,7 +15,9 @@
 #include "tests/unit/scratch.h"
 
 static const char *const rows =
-    "INSERT INTO raw_recording VALUES (1, '0.1.0', '[\"./app\", \"x\"]',"
+    "INSERT INTO raw_recording (id, version, command, start_utc, duration_ns, host,"
+    " kernel, machine, mode, interval, policy, boot_id, collector_pid, collector_start,"
+    " main_process, finished) VALUES (1, '0.1.0', '[\"./app\", \"x\"]',"
     " '2025-01-02T03:04:05Z', 3200, 'host', '6.1', 'x86_64', 'exact', 0, 'block',"
     " 'none', 1, 1, 1, 1);"
     "INSERT INTO raw_process (id, pid, ppid, exe, command, start_ns, exit_kind,"
@@ -32,7 +34,9 @@ static const char *const rows =
     " (5, NULL, NULL, NULL, 2, 4660, 'native', 0);"
     "INSERT INTO raw_stack VALUES (1, '[1,2,3]', 0), (2, ' [ 4 , 3 ] ', 0),"
     " (3, '[5]', 1);"
-    "INSERT INTO raw_site VALUES"
+    "INSERT INTO raw_site (process, stack, alloc_count, alloc_bytes, free_count,"
+    " free_bytes, live_count, live_bytes, peak_count, peak_bytes, temporary_count,"
+    " temporary_bytes) VALUES"
     " (1, 1, 60, 6000, 57, 5700, 3, 300, 6, 600, 4, 40),"
     " (3, 1, 40, 4000, 39, 3900, 1, 100, 4, 400, 0, 0),"
     " (1, 2, 20, 1000, 19, 993, 1, 7, 2, 100, 0, 0),"

@@ -109,7 +109,7 @@ static void refused(void **state)
     neap_table_destroy(table);
     assert_ok(
         neap_recording_sql(recording, "PRAGMA table_info(site)", NULL, 0, &table));
-    assert_int_equal(table->rows, 12);
+    assert_int_equal(table->rows, 16);
     neap_table_destroy(table);
     neap_recording_close(recording);
 }

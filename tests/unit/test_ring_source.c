@@ -77,7 +77,7 @@ static int setup(void **state)
     fixture->tails = calloc(NEAP_LANES_MAX, sizeof(*fixture->tails));
     fixture->seen = calloc(SEEN_MAX, sizeof(*fixture->seen));
     assert_null(neap_ring_scratch_create(&fixture->scratch));
-    assert_null(neap_ring_source_create(fixture->tails, &sink, &fixture->source));
+    assert_null(neap_ring_source_create(fixture->tails, &sink, true, &fixture->source));
     producer_init(&fixture->producer, neap_ring_source_fd(fixture->source),
                   fixture->tails);
     assert_true(fixture->producer.header->magic == NEAP_DATA_MAGIC);

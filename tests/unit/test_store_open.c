@@ -125,8 +125,10 @@ static void a_newer_format_says_who_wrote_it(void **state)
     assert_refused("a.neap", NEAP_ERROR_NEWER, "later release");
     assert_int_equal(sqlite3_open(scratch_path("a.neap"), &db), SQLITE_OK);
     assert_ok(neap_store_exec(
-        db, "INSERT INTO raw_recording VALUES (1, '7.5.3', '[]', '', 0, '', '', '',"
-            " 'exact', 0, '', '', 0, 0, NULL, 0)"));
+        db, "INSERT INTO raw_recording (id, version, command, start_utc, duration_ns,"
+            " host, kernel, machine, mode, interval, policy, boot_id, collector_pid,"
+            " collector_start) VALUES (1, '7.5.3', '[]', '', 0, '', '', '', 'exact', 0,"
+            " '', '', 0, 0)"));
     sqlite3_close(db);
     assert_refused("a.neap", NEAP_ERROR_NEWER, "neaptide 7.5.3 (format 99)");
 }

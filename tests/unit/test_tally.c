@@ -88,10 +88,10 @@ static void test_losses(void **state)
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally.lost[i] = 2;
     say(&tally);
-    expect("neap: lost: 2 processes that were not recorded, 2 events, 2 events of "
-           "threads without a lane, 2 events that were waited for in vain, 2 corrupt "
-           "records, 2 rows that could not be stored, 2 stacks; totals are lower "
-           "bounds\n");
+    expect("neap: lost: 2 processes that were not recorded, 2 events, 2 samples that "
+           "found no room, 2 events of threads without a lane, 2 events that were "
+           "waited for in vain, 2 corrupt records, 2 rows that could not be stored, 2 "
+           "stacks; totals are lower bounds\n");
 }
 
 /* Nothing was recorded, but what tried to be is told of. */

@@ -170,12 +170,12 @@ static void compare(const struct neap_track *track, const struct naive *naive,
 
     for (int i = 0; i < SITES; i++) {
         const struct neap_site *site = &track->sites.data[sites[i]];
-        struct neap_amount peak = neap_site_peak(track, site);
+        struct neap_amount peak = neap_site_peak(track, sites[i]).amount;
 
         assert_amount(site->alloc, naive->alloc[i]);
         assert_amount(site->free, naive->free[i]);
         assert_amount(site->temporary, naive->temporary[i]);
-        assert_amount(neap_site_live(site), naive_live(naive, i));
+        assert_amount(neap_site_live(track, sites[i]).amount, naive_live(naive, i));
         assert_amount(peak, naive->peak_share[i]);
         sum.count += peak.count;
         sum.bytes += peak.bytes;
@@ -193,38 +193,39 @@ static void both_step(struct neap_track *track, struct naive *naive,
                       const uint32_t *sites, uint64_t now)
 {
     int thread = (int)draw(THREADS), at = (int)draw(ADDRESSES), site = (int)draw(SITES);
-    uint64_t size = draw(5) ? draw(200) : 0;
+    struct neap_track_alloc alloc = {.size = draw(5) ? draw(200) : 0,
+                                     .site = sites[site]};
     struct neap_actor *actor = &actors[thread];
     bool temporary;
 
     if (draw(4) == 0 && naive->last[thread] >= 0)
         at = naive->last[thread];
+    alloc.address = address_of(at);
     switch (draw(8)) {
     case 0:
     case 1:
     case 2:
-        assert_true(
-            neap_track_alloc(track, actor, sites[site], address_of(at), size, now));
-        naive_alloc(naive, thread, at, site, size, now);
+        assert_true(neap_track_alloc(track, actor, &alloc, now));
+        naive_alloc(naive, thread, at, site, alloc.size, now);
         break;
     case 3:
     case 4:
-        neap_track_free(track, actor, address_of(at));
+        neap_track_free(track, actor, alloc.address, now);
         naive_free(naive, thread, at, true, &temporary);
         break;
     case 5:
-        neap_track_realloc_free(track, actor, &pending[thread], address_of(at), now);
+        neap_track_realloc_free(track, actor, &pending[thread], alloc.address, false,
+                                now);
         naive_realloc_free(naive, thread, at, now);
         break;
     case 6:
         neap_track_realloc_done(&pending[thread]);
-        assert_true(
-            neap_track_alloc(track, actor, sites[site], address_of(at), size, now));
+        assert_true(neap_track_alloc(track, actor, &alloc, now));
         naive->pending[thread].open = false;
-        naive_alloc(naive, thread, at, site, size, now);
+        naive_alloc(naive, thread, at, site, alloc.size, now);
         break;
     default:
-        neap_track_realloc_undo(track, &pending[thread], now);
+        neap_track_realloc_undo(track, actor, &pending[thread], now);
         naive_undo(naive, thread, now);
         break;
     }
@@ -240,7 +241,7 @@ static void test_model(void **unused)
         struct neap_realloc pending[THREADS] = {0};
         uint32_t sites[SITES];
 
-        neap_track_init(&track);
+        neap_track_init(&track, 0, NULL);
         for (int i = 0; i < SITES; i++)
             sites[i] = neap_track_site(&track, draw(1000000) * 16u + (unsigned)i);
         for (uint64_t now = 1; now <= 400; now++) {
@@ -253,6 +254,14 @@ static void test_model(void **unused)
 
 /* ---- by hand ---- */
 
+static bool put(struct neap_track *track, struct neap_actor *actor, uint32_t site,
+                uint64_t address, uint64_t size, uint64_t now_ns)
+{
+    struct neap_track_alloc alloc = {.address = address, .size = size, .site = site};
+
+    return neap_track_alloc(track, actor, &alloc, now_ns);
+}
+
 static void test_peak_is_the_first_moment(void **unused)
 {
     struct neap_track track;
@@ -260,19 +269,19 @@ static void test_peak_is_the_first_moment(void **unused)
     uint32_t a, b;
 
     (void)unused;
-    neap_track_init(&track);
+    neap_track_init(&track, 0, NULL);
     a = neap_track_site(&track, 10);
     b = neap_track_site(&track, 20);
-    assert_true(neap_track_alloc(&track, &actor, a, 16, 100, 1));
-    neap_track_free(&track, &actor, 16);
-    assert_true(neap_track_alloc(&track, &actor, b, 32, 100, 2)); /* as high: no news */
+    assert_true(put(&track, &actor, a, 16, 100, 1));
+    neap_track_free(&track, &actor, 16, 9);
+    assert_true(put(&track, &actor, b, 32, 100, 2)); /* as high: no news */
     assert_int_equal(track.peak.bytes, 100);
     assert_int_equal(track.peak_ns, 1);
-    assert_int_equal(neap_site_peak(&track, &track.sites.data[a]).bytes, 100);
-    assert_int_equal(neap_site_peak(&track, &track.sites.data[b]).bytes, 0);
-    assert_true(neap_track_alloc(&track, &actor, b, 48, 1, 3));
-    assert_int_equal(neap_site_peak(&track, &track.sites.data[a]).bytes, 0);
-    assert_int_equal(neap_site_peak(&track, &track.sites.data[b]).bytes, 101);
+    assert_int_equal(neap_site_peak(&track, a).amount.bytes, 100);
+    assert_int_equal(neap_site_peak(&track, b).amount.bytes, 0);
+    assert_true(put(&track, &actor, b, 48, 1, 3));
+    assert_int_equal(neap_site_peak(&track, a).amount.bytes, 0);
+    assert_int_equal(neap_site_peak(&track, b).amount.bytes, 101);
     assert_int_equal(track.peak_ns, 3);
     neap_track_deinit(&track);
 }
@@ -284,18 +293,18 @@ static void test_temporary_needs_its_own_thread(void **unused)
     uint32_t site;
 
     (void)unused;
-    neap_track_init(&track);
+    neap_track_init(&track, 0, NULL);
     site = neap_track_site(&track, 1);
-    assert_true(neap_track_alloc(&track, &one, site, 16, 5, 1));
-    neap_track_free(&track, &two, 16); /* another thread's free: not temporary */
-    assert_true(neap_track_alloc(&track, &two, site, 16, 5, 1));
-    neap_track_free(&track, &one, 16); /* not its block, though its last address */
+    assert_true(put(&track, &one, site, 16, 5, 1));
+    neap_track_free(&track, &two, 16, 9); /* another thread's free: not temporary */
+    assert_true(put(&track, &two, site, 16, 5, 1));
+    neap_track_free(&track, &one, 16, 9); /* not its block, though its last address */
     assert_int_equal(track.sites.data[site].temporary.count, 0);
-    assert_true(neap_track_alloc(&track, &one, site, 16, 5, 1));
-    assert_true(neap_track_alloc(&track, &one, site, 32, 6, 1));
-    neap_track_free(&track, &one, 16); /* not before the next allocation */
+    assert_true(put(&track, &one, site, 16, 5, 1));
+    assert_true(put(&track, &one, site, 32, 6, 1));
+    neap_track_free(&track, &one, 16, 9); /* not before the next allocation */
     assert_int_equal(track.sites.data[site].temporary.count, 0);
-    neap_track_free(&track, &one, 32);
+    neap_track_free(&track, &one, 32, 9);
     assert_int_equal(track.sites.data[site].temporary.count, 1);
     assert_int_equal(track.sites.data[site].temporary.bytes, 6);
     neap_track_deinit(&track);
@@ -311,15 +320,15 @@ static void test_failed_realloc_is_nothing(void **unused)
     uint32_t site;
 
     (void)unused;
-    neap_track_init(&track);
+    neap_track_init(&track, 0, NULL);
     site = neap_track_site(&track, 1);
-    assert_true(neap_track_alloc(&track, &actor, site, 16, 5, 77));
+    assert_true(put(&track, &actor, site, 16, 5, 77));
     before = track.sites.data[site];
-    neap_track_realloc_free(&track, &actor, &pending, 16, 80);
+    neap_track_realloc_free(&track, &actor, &pending, 16, false, 80);
     assert_int_equal(track.live.bytes, 0);
     assert_int_equal(track.sites.data[site].temporary.count, 1);
-    neap_track_realloc_undo(&track, &pending, 81);
-    neap_track_realloc_undo(&track, &pending, 82); /* once is enough */
+    neap_track_realloc_undo(&track, &actor, &pending, 81);
+    neap_track_realloc_undo(&track, &actor, &pending, 82); /* once is enough */
     assert_int_equal(track.live.bytes, 5);
     assert_int_equal(track.peak_ns, 77);
     assert_memory_equal(&track.sites.data[site].alloc, &before.alloc,
@@ -343,13 +352,13 @@ static void test_no_memory(void **unused)
         uint64_t taken = 0;
         bool failed;
 
-        neap_track_init(&track);
+        neap_track_init(&track, 0, NULL);
         fail_alloc_at(n);
         for (uint64_t i = 1; i <= 300; i++) {
             uint32_t site = neap_track_site(&track, i % 50);
 
             if (site != NEAP_SITE_NONE)
-                taken += neap_track_alloc(&track, &actor, site, i * 16, 10, i);
+                taken += put(&track, &actor, site, i * 16, 10, i);
         }
         failed = fail_alloc_happened();
         fail_alloc_at(0);
