@@ -306,17 +306,16 @@ static uint64_t address_of(const struct slot *slot)
  * all of them do. */
 NEAP_ALWAYS_INLINE unsigned first_changed(const struct slot *slots, unsigned n)
 {
-    unsigned i = 0;
+    const struct slot *slot = slots, *end = slots + n;
 
-    for (; i + 4 <= n; i += 4)
-        if (NEAP_UNLIKELY(((*slots[i].at ^ slots[i].value) |
-                           (*slots[i + 1].at ^ slots[i + 1].value) |
-                           (*slots[i + 2].at ^ slots[i + 2].value) |
-                           (*slots[i + 3].at ^ slots[i + 3].value)) != 0))
+    for (; end - slot >= 4; slot += 4)
+        if (NEAP_UNLIKELY(
+                ((*slot[0].at ^ slot[0].value) | (*slot[1].at ^ slot[1].value) |
+                 (*slot[2].at ^ slot[2].value) | (*slot[3].at ^ slot[3].value)) != 0))
             break;
-    while (i < n && *slots[i].at == slots[i].value)
-        i++;
-    return i;
+    while (slot < end && *slot->at == slot->value)
+        slot++;
+    return (unsigned)(slot - slots);
 }
 
 /* How many of the frames known, from the root, are as they were. */
