@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schema/base/weigh.h"
 #include "tests/unit/feed.h"
 
 #define EVENTS_MAX 500000u
@@ -59,14 +60,17 @@ static uint64_t place_of(uint64_t address)
     return (address - address_of(0)) / 32;
 }
 
-int64_t event_delta(const struct neap_chunk_event *event)
+int64_t event_delta(const struct neap_chunk_event *event, uint64_t interval)
 {
+    uint64_t bytes =
+        neap_weigh(event->size, neap_interval(interval, event->shift)).bytes;
+
     switch (event->op & NEAP_CHUNK_KIND) {
     case NEAP_CHUNK_ALLOC:
     case NEAP_CHUNK_UNDO:
-        return (int64_t)event->size;
+        return (int64_t)bytes;
     case NEAP_CHUNK_FREE:
-        return -(int64_t)event->size;
+        return -(int64_t)bytes;
     default:
         return 0;
     }
@@ -110,7 +114,7 @@ static void expect(struct event_model *model, uint32_t thread, uint64_t address,
     if (model->count == model->room)
         abort();
     model->events[model->count++] = event;
-    model->live_bytes += (uint64_t)event_delta(&event);
+    model->live_bytes += (uint64_t)event_delta(&event, 0);
     if (model->live_bytes > model->peak_bytes) {
         model->peak_bytes = model->live_bytes;
         model->peak_event = model->count;

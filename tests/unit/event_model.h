@@ -61,8 +61,8 @@ void event_model_steps(struct event_model *model, int steps);
 /* The process ends; reallocs under way came to nothing. */
 void event_model_end(struct event_model *model);
 
-/* What an event does to live bytes. */
-int64_t event_delta(const struct neap_chunk_event *event);
+/* What an event does to live bytes in a recording of this interval. */
+int64_t event_delta(const struct neap_chunk_event *event, uint64_t interval);
 /* And to the sums of its site. */
 void event_sum(struct event_sums *sums, const struct neap_chunk_event *event);
 
