@@ -59,6 +59,9 @@ struct collector {
     uint64_t ended_ns;   /* when CMD's end was noticed, 0 = not yet */
     uint64_t quiet_ns;   /* when the last process had ended, 0 = not now */
     uint64_t search_ns;  /* of the last look for unheard processes */
+    uint64_t adapt_ns;   /* of the last look at how many samples come */
+    uint64_t adapt_samples;
+    bool adapt_busy; /* lanes were filling up since */
 };
 
 /* ---- words ---- */
@@ -349,6 +352,35 @@ static void sleep_a_while(struct collector *collector, enum neap_activity activi
     atomic_store_explicit(asleep, 0, memory_order_relaxed);
 }
 
+/*
+ * --policy adapt: while more samples come than the budget allows, take half as many. A
+ * sample costs its program some 3 us, so that the budget is about 1 % of a processor.
+ */
+#define ADAPT_NS      250000000ull
+#define ADAPT_SAMPLES 1000u /* in that time */
+
+static void adapt(struct collector *collector, uint64_t now_ns,
+                  enum neap_activity activity)
+{
+    uint64_t samples = neap_ingest_samples(collector->recording.ingest);
+    uint64_t interval = neap_ctl_interval(collector->ctl);
+
+    if (collector->config->settings.policy != NEAP_POLICY_ADAPT)
+        return;
+    collector->adapt_busy |= activity == NEAP_ACTIVITY_BUSY;
+    if (now_ns - collector->adapt_ns < ADAPT_NS)
+        return;
+    if ((collector->adapt_busy || samples - collector->adapt_samples > ADAPT_SAMPLES) &&
+        interval <= NEAP_INTERVAL_MAX / 2)
+        neap_ctl_mode(
+            collector->ctl,
+            atomic_load_explicit(&collector->ctl->header->mode, memory_order_relaxed),
+            interval * 2);
+    collector->adapt_busy = false;
+    collector->adapt_samples = samples;
+    collector->adapt_ns = now_ns;
+}
+
 static void turn_until_over(struct collector *collector)
 {
     for (;;) {
@@ -361,6 +393,7 @@ static void turn_until_over(struct collector *collector)
                                     (collector->committed ? COMMIT_NS : FIRST_NS))
             commit(collector);
         neap_listener_expire(collector->listener, now_ns);
+        adapt(collector, now_ns, activity);
         if (is_over(collector, now_ns))
             return;
         sleep_a_while(collector, activity);

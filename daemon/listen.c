@@ -100,28 +100,27 @@ static bool send_welcome(int fd, const struct neap_welcome *welcome, const int f
            (ssize_t)sizeof(*welcome);
 }
 
-/* The first packet. False: this peer is done with. */
-static bool peer_hello(struct peer *peer)
+/* False: this peer is done with. */
+static bool peer_hello(struct peer *peer, const struct neap_hello *hello)
 {
     struct neap_session *session = peer->listener->session;
     struct neap_welcome welcome;
-    struct neap_hello hello;
     int fds[2];
     int pidfd;
-    /* MSG_TRUNC: the real length, so that a longer packet is not taken for ours. */
-    ssize_t got = recv(peer->watch.fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
 
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return true;
-    if (got != (ssize_t)sizeof(hello) || hello.magic != NEAP_HELLO_MAGIC ||
-        hello.origin < NEAP_ORIGIN_EXEC || hello.origin > NEAP_ORIGIN_FORK)
+    if (hello->magic != NEAP_HELLO_MAGIC || hello->origin < NEAP_ORIGIN_EXEC ||
+        hello->origin > NEAP_ORIGIN_FORK)
         return false;
+    if (peer->cred.uid != geteuid()) { /* root may switch, no more */
+        neap_session_lost_process(session);
+        return false;
+    }
     pidfd = peer_pidfd(peer);
     if (pidfd < 0) {
         neap_session_lost_process(session);
         return false;
     }
-    neap_session_hello(session, peer->cred.pid, pidfd, &hello, &welcome, fds);
+    neap_session_hello(session, peer->cred.pid, pidfd, hello, &welcome, fds);
     if (!send_welcome(peer->watch.fd, &welcome, fds)) {
         if (welcome.status == NEAP_WELCOME_OK)
             neap_session_lost_process(session);
@@ -129,6 +128,38 @@ static bool peer_hello(struct peer *peer)
     }
     peer->welcomed = true;
     return welcome.status == NEAP_WELCOME_OK;
+}
+
+/* A person's wish to switch the recording on or off. */
+static void peer_switch(const struct peer *peer, const struct neap_switch *wish)
+{
+    struct neap_switched answer;
+
+    neap_session_switch(peer->listener->session, wish, &answer);
+    /* Whoever does not read it asks again. */
+    (void)!send(peer->watch.fd, &answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* The first packet. False: this peer is done with. */
+static bool peer_first(struct peer *peer)
+{
+    union {
+        struct neap_hello hello;
+        struct neap_switch wish;
+    } packet;
+    /* MSG_TRUNC: the real length, so that a longer packet is not taken for ours. */
+    ssize_t got =
+        recv(peer->watch.fd, &packet, sizeof(packet), MSG_DONTWAIT | MSG_TRUNC);
+
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    if (got == (ssize_t)sizeof(packet.wish) && packet.wish.magic == NEAP_SWITCH_MAGIC) {
+        peer_switch(peer, &packet.wish);
+        return false;
+    }
+    if (got != (ssize_t)sizeof(packet.hello))
+        return false;
+    return peer_hello(peer, &packet.hello);
 }
 
 /*
@@ -151,7 +182,7 @@ static void peer_ready(void *context)
 {
     struct peer *peer = context;
 
-    if (!(peer->welcomed ? peer_bye(peer) : peer_hello(peer)))
+    if (!(peer->welcomed ? peer_bye(peer) : peer_first(peer)))
         peer_destroy(peer);
 }
 
@@ -165,7 +196,7 @@ static void peer_create(struct neap_listener *listener, int fd)
 
     if (!peer || !neap_vec_reserve(&listener->peers, 1) ||
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer->cred, &length) ||
-        peer->cred.pid <= 0 || peer->cred.uid != geteuid()) {
+        peer->cred.pid <= 0 || (peer->cred.uid != geteuid() && peer->cred.uid != 0)) {
         neap_session_lost_process(listener->session);
         return;
     }

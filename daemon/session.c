@@ -275,6 +275,25 @@ void neap_session_hello(struct neap_session *session, pid_t pid, int pidfd,
     ret_fds[1] = neap_ring_source_fd(target->source);
 }
 
+void neap_session_switch(struct neap_session *session, const struct neap_switch *wish,
+                         struct neap_switched *ret)
+{
+    struct neap_ctl *ctl = session->config.ctl;
+    uint64_t interval = neap_ctl_interval(ctl);
+
+    if (wish->wish == NEAP_SWITCH_ON)
+        neap_ctl_mode(ctl, interval ? NEAP_MODE_SAMPLED : NEAP_MODE_EXACT, interval);
+    else if (wish->wish == NEAP_SWITCH_OFF)
+        neap_ctl_mode(ctl, NEAP_MODE_OFF, interval);
+    *ret = (struct neap_switched){
+        .magic = NEAP_SWITCH_MAGIC,
+        .version = NEAP_WIRE_VERSION,
+        .mode = atomic_load_explicit(&ctl->header->mode, memory_order_relaxed),
+        .processes = (uint32_t)session->targets.count,
+        .interval = interval,
+    };
+}
+
 void neap_session_lost_process(struct neap_session *session)
 {
     neap_ingest_loss(session->config.ingest, NULL, "process", 1, 0);

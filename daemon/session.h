@@ -52,6 +52,9 @@ bool neap_session_command_ended(const struct neap_session *session);
 void neap_session_hello(struct neap_session *session, pid_t pid, int pidfd,
                         const struct neap_hello *hello, struct neap_welcome *ret,
                         int ret_fds[2]);
+/* Switch the recording on or off, for all its processes and those to come; and tell. */
+void neap_session_switch(struct neap_session *session, const struct neap_switch *wish,
+                         struct neap_switched *ret);
 /* A process that wanted to be recorded is not. */
 void neap_session_lost_process(struct neap_session *session);
 

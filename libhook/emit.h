@@ -26,6 +26,36 @@ void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
 /* FREE or REALLOC_FREE before the real call, REALLOC_FAIL after it. False: lost. */
 bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind, const void *block);
 
+struct neap_emit_sample {
+    uint64_t interval; /* mean bytes between samples when the gap was drawn */
+    uint32_t flags;    /* NEAP_SAMPLE_REALLOC */
+};
+/*
+ * SAMPLE, after the real call. The block goes into the table of live samples; if there
+ * is no room in it, it is counted there and not recorded at all. If only the record
+ * finds no room, it is counted as any other.
+ */
+void neap_emit_sample(struct neap_tls *tls, const struct neap_context *caller,
+                      const void *block, size_t size,
+                      const struct neap_emit_sample *sample);
+
+/* NEAP_SAMPLE_TEMPORARY if this thread has allocated nothing since it allocated the
+ * block, which is sampled: its countdown has not moved. */
+NEAP_ALWAYS_INLINE uint32_t neap_sample_flags(const struct neap_tls *tls,
+                                              const void *block)
+{
+    return block == tls->sampled && tls->left == tls->sampled_left
+               ? NEAP_SAMPLE_TEMPORARY
+               : 0;
+}
+
+/* SAMPLE_FREE of a block that was taken out of the table, before the real call. False:
+ * lost. `flags` of neap_sample_flags(). */
+bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t flags);
+
+/* REALLOC_DONE, after the real call: there is no allocation to record. */
+void neap_emit_realloc_done(struct neap_tls *tls);
+
 struct neap_emit_map {
     enum neap_map_op op;
     uint32_t prot, flags;

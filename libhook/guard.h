@@ -11,6 +11,7 @@
 #define NEAP_LIBHOOK_GUARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "schema/attr.h"
@@ -26,23 +27,31 @@ enum neap_busy {
 
 struct neap_memo;
 
+/* What every event touches stands first, in one cache line. */
 struct neap_tls {
+    int64_t left; /* bytes until the next sample; entry.c knows that it stands first */
     uint8_t busy; /* enum neap_busy */
     bool settled; /* neap_life_settle has run for this thread */
     bool keyed;   /* our pthread key is set: the thread's end will be seen */
     bool retired; /* its end was seen; what still comes holds a lane only briefly */
     bool found;   /* met modules that are still to be announced */
-    uint32_t tid;
     struct neap_lane *lane;            /* NULL: none claimed yet */
-    const _Atomic uint64_t *tail_word; /* the collector's read position, in ctl */
     uint64_t head, tail;               /* of the lane: ours, and the last seen */
     uint64_t now_ns;                   /* clock word when TIME was last written */
     uint64_t base_stamp;               /* TIME.stamp; deltas count from it */
-    uint64_t named_ns;                 /* when the thread's name was last looked up */
-    uint64_t stack_lo, stack_hi;       /* the thread's own stack; 0 = not known yet */
     struct neap_memo *memo;            /* of the last walk; NULL: none */
+    uint64_t stack_lo, stack_hi;       /* the thread's own stack; 0 = not known yet */
+    const _Atomic uint64_t *tail_word; /* the collector's read position, in ctl */
+    uint64_t interval;                 /* `left` was drawn with; 0 = never drawn */
+    uint64_t random;                   /* the generator's state; 0 = not seeded */
+    const void *sampled;               /* the last block that was, and */
+    int64_t sampled_left;              /* what `left` was after it */
+    uint64_t named_ns;                 /* when the thread's name was last looked up */
+    uint32_t tid;
     char name[16];
-};
+} __attribute__((aligned(64)));
+_Static_assert(offsetof(struct neap_tls, left) == 0, "entry.c counts on it");
+_Static_assert(offsetof(struct neap_tls, memo) == 56, "one cache line");
 
 extern __thread struct neap_tls neap_tls __attribute__((tls_model("initial-exec")));
 

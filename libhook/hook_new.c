@@ -75,22 +75,33 @@ static NEAP_COLD void find(struct next *next, const char *symbol, const void *ca
     if (NEAP_UNLIKELY(!__atomic_load_n(&next.ready, __ATOMIC_ACQUIRE))) \
     find(&next, #symbol, __builtin_return_address(0))
 
+NEAP_ALWAYS_INLINE void *ask(size_t align, size_t size)
+{
+    return align ? neap_real.memalign(align, size) : neap_real.malloc(size);
+}
+
 /* malloc in the standard new's stead, recorded. NULL: not recorded, or none. */
 static void *allocate(const struct neap_context *caller, size_t align, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
+    uint64_t interval;
 
+    if (NEAP_LIKELY(neap_gate_passes(tls, size)))
+        return ask(align, size);
     if (!neap_enter(tls))
         return NULL;
-    return neap_leave_allocated(
-        tls, caller, align ? neap_real.memalign(align, size) : neap_real.malloc(size),
-        size);
+    interval = neap_choose(tls, size);
+    return neap_leave_allocated(tls, caller, ask(align, size), size, interval);
 }
 
 static bool deleting(struct neap_tls *tls, void *block)
 {
-    if (!block || !neap_enter(tls))
+    if (NEAP_LIKELY(neap_gate_frees(block)) || !block)
         return false;
+    if (!neap_enter(tls)) {
+        neap_missed_free(tls, block);
+        return false;
+    }
     neap_freeing(tls, block);
     return true;
 }

@@ -11,8 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "libhook/emit.h"
-#include "libhook/guard.h"
+#include "libhook/enter.h"
 #include "libhook/real.h"
 #include "libhook/sys.h"
 
@@ -39,7 +38,12 @@ static void record(const struct neap_context *caller, const struct neap_emit_map
     uint8_t busy = tls->busy;
 
     if ((busy != NEAP_IDLE && busy != NEAP_ALLOCATING) || !neap_real.ready ||
-        neap_real.off)
+        neap_real.off || neap_gate_mode() == NEAP_MODE_OFF)
+        return;
+    /* The first image knows its mode only when it is connected. */
+    if (atomic_load_explicit(&neap_process->phase, memory_order_relaxed) !=
+            NEAP_PHASE_ON &&
+        (!neap_enter_connect(tls) || neap_gate_mode() == NEAP_MODE_OFF))
         return;
     tls->busy = NEAP_RECORDING;
     neap_emit_map(tls, caller, map);

@@ -134,6 +134,13 @@ void neap_lane_half_full(struct neap_tls *tls)
         ring_bell();
 }
 
+bool neap_lane_takes_alloc(struct neap_tls *tls, uint32_t length)
+{
+    neap_lane_half_full(tls);
+    return neap_process->policy == NEAP_POLICY_BLOCK ||
+           tls->head + length - tls->tail <= NEAP_LANE_BYTES - NEAP_LANE_BYTES / 8;
+}
+
 static void *reserve_again(struct neap_tls *tls, uint64_t *head, uint32_t length)
 {
     /* Pairs with the release in neap_lane_consume: what it gave back was read. */

@@ -22,6 +22,10 @@ void neap_lane_release(struct neap_tls *tls);
 /* By the last tail seen the lane is half full: look again, and ring if it is. */
 void neap_lane_half_full(struct neap_tls *tls);
 
+/* neap_lane_half_full for an allocation of `length` bytes: false if what is left is
+ * kept for records that matter more (the policy does not wait). */
+bool neap_lane_takes_alloc(struct neap_tls *tls, uint32_t length);
+
 /*
  * The lane has no room for `length` bytes. Wait for the collector as the policy says,
  * then reserve again: room as from neap_lane_reserve, or NULL if this record is lost.

@@ -22,6 +22,7 @@
 #include <sys/auxv.h>
 
 #include "libhook/emit.h"
+#include "libhook/gate.h"
 #include "libhook/link.h"
 #include "libhook/modules.h"
 #include "libhook/real.h"
@@ -97,6 +98,7 @@ static bool read_environment(void)
     follow = !children || strcmp(children, "0") != 0;
     find_own_path(variable(env, "LD_PRELOAD"));
     neap_life_env.active = follow && neap_life_env.hook[0];
+    neap_sampler_configure(variable(env, NEAP_ENV_SEED));
     neap_unwind_configure(variable(env, NEAP_ENV_UNWINDER),
                           variable(env, NEAP_ENV_VERIFY));
     return true;
@@ -162,6 +164,9 @@ void neap_life_begin(void)
         neap_sys_yield();
     if (!neap_real.ready) {
         begin_internal();
+        if (neap_real.off)
+            neap_gate_set(&neap_gate_off);
+        neap_filter_reset();
         __atomic_store_n(&neap_real.ready, true, __ATOMIC_RELEASE);
     }
     atomic_store_explicit(&begin_lock, 0, memory_order_release);
@@ -185,6 +190,9 @@ static bool connect_process(void)
     neap_process->pid = (uint32_t)NEAP_SYS1(SYS_getpid, 0);
     if (!neap_link_connect(neap_life_env.socket, &hello, neap_process))
         return false;
+    if (connected) /* a child: the parent's blocks are none of its */
+        neap_filter_reset();
+    neap_gate_set(&neap_process->ctl->mode);
     connected = true;
     return true;
 }
@@ -210,8 +218,12 @@ bool neap_life_connect(struct neap_tls *tls)
         tls->memo = NULL;
         tls->lane = NULL; /* in a forked child: the parent's, not mapped here */
         tls->tid = 0;
+        tls->random = 0;
+        tls->sampled = NULL;
         phase = connect_process() ? NEAP_PHASE_ON : NEAP_PHASE_OFF;
         neap_real.off = phase == NEAP_PHASE_OFF;
+        if (neap_real.off)
+            neap_gate_set(&neap_gate_off);
         atomic_store_explicit(&neap_process->phase, phase, memory_order_release);
     }
     while (phase == NEAP_PHASE_CONNECTING) {

@@ -36,6 +36,7 @@ struct neap_order {
 struct neap_process {
     _Atomic uint32_t phase; /* release by life.c, acquire by whoever acts on ON */
     _Atomic bool multi;     /* several threads have been seen; never goes back */
+    _Atomic bool exact;     /* allocations have been recorded one by one */
     uint32_t policy;        /* enum neap_policy */
     uint32_t pid;
     const struct neap_ctl_header *ctl;           /* read-only */
@@ -47,6 +48,11 @@ struct neap_process {
     _Atomic uint32_t module_lock;
     _Atomic uint32_t generation; /* of the module list: grows when one is unloaded */
     _Atomic uint64_t stalled_ns; /* waited for a collector that gave no sign of life */
+    _Atomic(struct neap_table *) table; /* sampled live blocks; NULL: none yet */
+    _Atomic uint32_t table_used;        /* keys in it, about */
+    _Atomic uint32_t table_above;       /* samples put in above NEAP_TABLE_HIGH */
+    _Atomic uint64_t interval;          /* our own, raised above the recording's */
+    _Atomic uint32_t ordinal;           /* of the next thread that is seeded */
     struct neap_order order[NEAP_ORDER_SHARDS];
 };
 

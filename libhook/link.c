@@ -99,9 +99,9 @@ static bool receive(int fd, struct neap_welcome *ret, int ret_fds[2])
            ret->slot < NEAP_CTL_SLOTS_MAX && ret_fds[0] >= 0 && ret_fds[1] >= 0;
 }
 
-/* A mapping that must neither shrink under us (SIGBUS) nor reach a forked child. */
-static void *map_shared(int fd, uint64_t offset, uint64_t bytes, uint64_t file_bytes,
-                        int prot)
+/* A mapping that must not shrink under us (SIGBUS), in `place`'s stead if given. */
+static void *map_shared(int fd, void *place, uint64_t offset, uint64_t bytes,
+                        uint64_t file_bytes, int prot)
 {
     struct stat st;
     long seals = NEAP_SYS2(SYS_fcntl, fd, F_GET_SEALS), address;
@@ -110,36 +110,60 @@ static void *map_shared(int fd, uint64_t offset, uint64_t bytes, uint64_t file_b
         neap_sys_failed(NEAP_SYS2(SYS_fstat, fd, &st)) ||
         (uint64_t)st.st_size < file_bytes)
         return NULL;
-    address = NEAP_SYS(SYS_mmap, NULL, bytes, prot, MAP_SHARED, fd, offset);
-    if (neap_sys_failed(address))
-        return NULL;
-    NEAP_SYS3(SYS_madvise, address, bytes, MADV_DONTFORK);
-    return (void *)address;
+    address = NEAP_SYS(SYS_mmap, place, bytes, prot,
+                       MAP_SHARED | (place ? MAP_FIXED : 0), fd, offset);
+    return neap_sys_failed(address) ? NULL : (void *)address;
 }
+
+/* ... and that does not reach a forked child. */
+static void *map_own(int fd, uint64_t offset, uint64_t bytes, uint64_t file_bytes,
+                     int prot)
+{
+    void *address = map_shared(fd, NULL, offset, bytes, file_bytes, prot);
+
+    if (address)
+        NEAP_SYS3(SYS_madvise, address, bytes, MADV_DONTFORK);
+    return address;
+}
+
+/*
+ * ctl's first page is the recording's, not the process's, and the gate of a forked
+ * child looks at it before anything else: it stays. When the child connects it maps the
+ * page in the same place, at one stroke, as another of its threads may look at it.
+ */
+static void *ctl_page;
 
 static bool map_all(const struct neap_welcome *welcome, const int fds[2],
                     struct neap_process *process)
 {
-    uint8_t *ctl = map_shared(fds[0], 0, NEAP_PAGE, NEAP_CTL_BYTES, PROT_READ);
-    uint8_t *tails = map_shared(fds[0], NEAP_CTL_SLOT_OFFSET(welcome->slot),
-                                NEAP_CTL_SLOT_BYTES, NEAP_CTL_BYTES, PROT_READ);
+    uint8_t *ctl =
+        map_shared(fds[0], ctl_page, 0, NEAP_PAGE, NEAP_CTL_BYTES, PROT_READ);
+    uint8_t *tails = map_own(fds[0], NEAP_CTL_SLOT_OFFSET(welcome->slot),
+                             NEAP_CTL_SLOT_BYTES, NEAP_CTL_BYTES, PROT_READ);
     uint8_t *data =
-        map_shared(fds[1], 0, GROUP_0_BYTES, NEAP_DATA_BYTES, PROT_READ | PROT_WRITE);
+        map_own(fds[1], 0, GROUP_0_BYTES, NEAP_DATA_BYTES, PROT_READ | PROT_WRITE);
 
+    if (ctl)
+        ctl_page = ctl;
     process->ctl = (const struct neap_ctl_header *)(void *)ctl;
     process->tails = (const _Atomic uint64_t *)(void *)tails;
     process->data = (struct neap_data_header *)(void *)data;
     process->policy = welcome->policy;
     if (!ctl || !tails || !data || process->ctl->magic != NEAP_CTL_MAGIC ||
         process->data->magic != NEAP_DATA_MAGIC) {
-        if (ctl)
-            NEAP_SYS2(SYS_munmap, ctl, NEAP_PAGE);
         if (tails)
             NEAP_SYS2(SYS_munmap, tails, NEAP_CTL_SLOT_BYTES);
         if (data)
             NEAP_SYS2(SYS_munmap, data, GROUP_0_BYTES);
         return false;
     }
+    /* Where samples may be asked for; otherwise, or if there is no room for it now, it
+     * is mapped when it is needed. */
+    if (atomic_load_explicit(&process->ctl->interval, memory_order_relaxed) != 0)
+        atomic_store_explicit(&process->table,
+                              map_own(fds[1], NEAP_TABLE_OFFSET, NEAP_TABLE_BYTES,
+                                      NEAP_DATA_BYTES, PROT_READ | PROT_WRITE),
+                              memory_order_release);
     /* Map the pages that exist: 0.3 us each now, a fault of 1 us each later. */
     if (welcome->lanes_filled > 0)
         NEAP_SYS3(SYS_madvise, data, NEAP_LANE_OFFSET(1), MADV_POPULATE_WRITE);
@@ -169,21 +193,31 @@ bool neap_link_connect(const char *socket_path, const struct neap_hello *hello,
     return welcomed;
 }
 
-uint8_t *neap_link_lanes(struct neap_process *process, unsigned group)
+/*
+ * A part of data, from `front` to `all`. The descriptor is closed long since. mremap of
+ * a shared mapping with an old size of 0 maps the same file once more, as far as we
+ * like; the front is not needed a second time.
+ */
+static uint8_t *map_more(const struct neap_process *process, uint64_t front,
+                         uint64_t all)
 {
-    uint64_t front = NEAP_LANE_OFFSET((uint64_t)group * NEAP_LANE_GROUP);
-    uint64_t all = NEAP_LANE_OFFSET((uint64_t)(group + 1) * NEAP_LANE_GROUP);
-    long address;
+    long address = NEAP_SYS4(SYS_mremap, process->data, 0, all, MREMAP_MAYMOVE);
 
-    /*
-     * The descriptor is closed long since. mremap of a shared mapping with an old
-     * size of 0 maps the same file once more, as far as we like; the front is not
-     * needed a second time.
-     */
-    address = NEAP_SYS4(SYS_mremap, process->data, 0, all, MREMAP_MAYMOVE);
     if (neap_sys_failed(address))
         return NULL;
     NEAP_SYS2(SYS_munmap, address, front);
     NEAP_SYS3(SYS_madvise, address + (long)front, all - front, MADV_DONTFORK);
     return (uint8_t *)address + front;
+}
+
+uint8_t *neap_link_lanes(struct neap_process *process, unsigned group)
+{
+    return map_more(process, NEAP_LANE_OFFSET((uint64_t)group * NEAP_LANE_GROUP),
+                    NEAP_LANE_OFFSET((uint64_t)(group + 1) * NEAP_LANE_GROUP));
+}
+
+struct neap_table *neap_link_table(struct neap_process *process)
+{
+    return (struct neap_table *)(void *)map_more(process, NEAP_TABLE_OFFSET,
+                                                 NEAP_DATA_BYTES);
 }

@@ -20,4 +20,7 @@ bool neap_link_connect(const char *socket_path, const struct neap_hello *hello,
 /* Map one more group of lanes; NULL if the kernel has no room. */
 uint8_t *neap_link_lanes(struct neap_process *process, unsigned group);
 
+/* Map the table of sampled blocks; NULL if the kernel has no room. */
+struct neap_table *neap_link_table(struct neap_process *process);
+
 #endif

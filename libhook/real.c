@@ -5,17 +5,21 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "libhook/gate.h"
 #include "libhook/modules.h"
 
-struct neap_real neap_real;
+struct neap_real neap_real = {.mode = &neap_gate_start};
 
 uint8_t neap_boot[NEAP_BOOT_BYTES] __attribute__((aligned(64)));
 static _Atomic size_t boot_used;
+static _Atomic unsigned boot_blocks; /* so many were handed out; the first are listed */
+static const void *boot_block[256];
 
 void *neap_boot_alloc(size_t align, size_t size)
 {
     size_t used = atomic_load_explicit(&boot_used, memory_order_relaxed), at, end;
     uintptr_t base = (uintptr_t)neap_boot;
+    unsigned index;
 
     if (align < 16)
         align = 16;
@@ -30,7 +34,22 @@ void *neap_boot_alloc(size_t align, size_t size)
             return NULL;
     } while (!atomic_compare_exchange_weak(&boot_used, &used, end));
     memcpy(neap_boot + at - 16, &size, sizeof(size));
+    index = atomic_fetch_add_explicit(&boot_blocks, 1, memory_order_relaxed);
+    if (index < NEAP_ARRAY_LEN(boot_block))
+        boot_block[index] = neap_boot + at;
     return neap_boot + at;
+}
+
+void neap_boot_each(void (*see)(const void *block))
+{
+    unsigned count = atomic_load_explicit(&boot_blocks, memory_order_relaxed);
+    size_t used = atomic_load_explicit(&boot_used, memory_order_relaxed);
+
+    for (unsigned i = 0; i < count && i < NEAP_ARRAY_LEN(boot_block); i++)
+        see(boot_block[i]);
+    /* More than are listed: each place where one may be. */
+    for (size_t at = 16; count > NEAP_ARRAY_LEN(boot_block) && at < used; at += 16)
+        see(neap_boot + at);
 }
 
 size_t neap_boot_size(const void *block)

@@ -54,13 +54,16 @@
       (pid_t *, const char *, const void *, const void *, char *const *,     \
        char *const *))
 
+/* The first cache line is all that a call which is not recorded needs. */
 struct neap_real {
-    bool ready; /* the pointers below hold */
-    bool off;   /* this image is not recorded: forward, and nothing else */
+    const _Atomic uint32_t *mode; /* gate.h */
 #define NEAP_REAL_FIELD(name, symbol, result, params) result(*name) params;
-    NEAP_REAL_C(NEAP_REAL_FIELD) NEAP_REAL_SYSTEM(NEAP_REAL_FIELD)
+    NEAP_REAL_C(NEAP_REAL_FIELD)
+    NEAP_REAL_SYSTEM(NEAP_REAL_FIELD)
 #undef NEAP_REAL_FIELD
-};
+    bool ready; /* the pointers above hold */
+    bool off;   /* this image is not recorded: forward, and nothing else */
+} __attribute__((aligned(64)));
 
 extern struct neap_real neap_real;
 
@@ -86,6 +89,9 @@ extern uint8_t neap_boot[NEAP_BOOT_BYTES];
 
 void *neap_boot_alloc(size_t align, size_t size); /* zeroed; NULL when exhausted */
 size_t neap_boot_size(const void *block);         /* as asked for */
+
+/* Call `see` with each block that was handed out. */
+void neap_boot_each(void (*see)(const void *block));
 
 NEAP_ALWAYS_INLINE bool neap_boot_owns(const void *block)
 {

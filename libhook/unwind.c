@@ -7,9 +7,7 @@
 #include "libhook/unwind.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <link.h>
-#include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 
 #include "libhook/cfi.h"
@@ -36,6 +34,7 @@ NEAP_ALWAYS_INLINE uint64_t hash_step(uint64_t hash, uint64_t pc)
 
 struct state {
     uint64_t pc, sp, bp;
+    bool complex; /* some frame had no plain rule */
 };
 
 /*
@@ -53,6 +52,7 @@ static NEAP_COLD bool step_complex(struct neap_stack_reader *reader, struct stat
     enum neap_cfi_found found;
     bool signal;
 
+    s->complex = true;
     if (!neap_rules_find(s->pc - 1, &module, &row, &signal, &found) &&
         /* a signal trampoline is entered at its first byte: no call precedes it */
         !(neap_rules_find(s->pc, &module, &row, &signal, &found) && signal))
@@ -136,7 +136,8 @@ static void seal(struct neap_walk *ret, uint64_t seed, const uint64_t *pcs,
 
     for (unsigned i = depth; i-- > 0;)
         hash = hash_step(hash, pcs[i]);
-    *ret = (struct neap_walk){hash ? hash : 1, (uint16_t)depth, (uint16_t)flags, false};
+    *ret = (struct neap_walk){
+        .hash = hash ? hash : 1, .depth = (uint16_t)depth, .flags = (uint16_t)flags};
 }
 
 /*
@@ -211,7 +212,7 @@ static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
     bool own_stack = neap_stack_owns(tls, context->sp);
     struct neap_stack_reader reader = {.lo = context->sp,
                                        .hi = own_stack ? tls->stack_hi : context->sp};
-    struct state state = {context->pc, context->sp, context->bp};
+    struct state state = {context->pc, context->sp, context->bp, false};
     unsigned depth = 0;
     enum step outcome;
 
@@ -223,6 +224,7 @@ static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
         unsigned more = 0;
         enum step second;
 
+        state.complex = true;
         /* The second try overwrites with the same frames, as far as it gets. */
         second = walk_registers(context, &reader, pcs, &more);
         if (more >= depth) {
@@ -234,6 +236,7 @@ static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
          outcome == STEP_END    ? 0
          : outcome == STEP_LOST ? NEAP_STACK_TRUNCATED | NEAP_STACK_UNREADABLE
                                 : NEAP_STACK_TRUNCATED);
+    ret->fallback = state.complex;
 }
 
 /* ---- the last walk ---- */
@@ -248,21 +251,25 @@ static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
  * not only the one where the walks meet: frames further out may have changed while
  * that one was written with the same value again.
  *
+ * rbp counts only where a frame further out has its CFA from it before it is loaded
+ * anew: then it is live. Most functions save and restore it as any other register, so
+ * most slots it was loaded from need not be looked at (half of all in a loop at depth
+ * 20, 8 ns).
+ *
  * Only on the thread's own stack, where all slots from sp up are mapped; a new
  * generation starts afresh; where it does not pay (fewer than half of the frames are
  * known) it rests for a while. Comparing costs 0.3 ns a frame, walking 5.
  */
-struct known_frame {
-    uint64_t slot;  /* of the return address */
-    uint64_t pc;    /* what is in it */
-    uint64_t bp;    /* rbp on returning there */
-    uint64_t hash;  /* of this frame and all outer ones */
-    uint32_t loads; /* of rbp, in this frame and all outer ones */
+struct slot {
+    const uint64_t *at;
+    uint64_t value;
 };
 
-struct rbp_load {
-    uint64_t slot, value;
-    uint32_t frame; /* that came by its rbp so */
+struct known_frame {
+    uint64_t bp;    /* rbp on returning there */
+    uint64_t hash;  /* of this frame and all outer ones */
+    uint32_t loads; /* of rbp that count, in this frame and all outer ones */
+    bool live;      /* bp counts */
 };
 
 struct neap_memo {
@@ -271,11 +278,14 @@ struct neap_memo {
     uint64_t stack_hi; /* of the stack they are on: a lane's last thread had another */
     int32_t score;     /* falls with each walk that knew less than half */
     int32_t rest;      /* walks until the next try */
+    struct slot ra[NEAP_STACK_DEPTH_MAX];       /* return addresses */
+    struct slot load[NEAP_STACK_DEPTH_MAX];     /* of rbp */
+    uint32_t load_frame[NEAP_STACK_DEPTH_MAX];  /* the frame that came by its rbp so */
     struct known_frame frame[NEAP_STACK_DEPTH_MAX];
-    struct rbp_load load[NEAP_STACK_DEPTH_MAX];
     struct {
         uint64_t slot, pc, bp, rbp_slot;
-    } fresh[NEAP_STACK_DEPTH_MAX]; /* this walk's, innermost first */
+        bool by_rbp; /* its CFA is */
+    } fresh[NEAP_STACK_DEPTH_MAX + 1]; /* this walk's, innermost first */
 };
 
 #define SCORE_MIN (-64)
@@ -287,46 +297,80 @@ struct neap_memo *neap_unwind_memo(void)
     return neap_selfmem_map(sizeof(struct neap_memo));
 }
 
-/* How many of the frames known, from the root, are as they were. */
-NEAP_ALWAYS_INLINE unsigned still_known(const struct neap_memo *memo, uint64_t sp)
+static uint64_t address_of(const struct slot *slot)
 {
-    unsigned n = memo->depth, i, loads;
+    return (uint64_t)(uintptr_t)slot->at;
+}
 
-    while (n > 0 && memo->frame[n - 1].slot < sp - 8)
-        n--;
-    for (i = 0; i < n; i++)
-        if (*(const uint64_t *)(uintptr_t)memo->frame[i].slot != memo->frame[i].pc)
+/* The first of slots[0, n) that does not hold its value. Four at a time: nearly always
+ * all of them do. */
+NEAP_ALWAYS_INLINE unsigned first_changed(const struct slot *slots, unsigned n)
+{
+    unsigned i = 0;
+
+    for (; i + 4 <= n; i += 4)
+        if (NEAP_UNLIKELY(((*slots[i].at ^ slots[i].value) |
+                           (*slots[i + 1].at ^ slots[i + 1].value) |
+                           (*slots[i + 2].at ^ slots[i + 2].value) |
+                           (*slots[i + 3].at ^ slots[i + 3].value)) != 0))
             break;
-    loads = i ? memo->frame[i - 1].loads : 0;
-    /* The innermost's may lie below sp, where nothing need be mapped: its rbp is
-     * compared itself where the walks meet. */
-    for (unsigned l = 0; l < loads; l++)
-        if (memo->load[l].slot >= sp &&
-            *(const uint64_t *)(uintptr_t)memo->load[l].slot != memo->load[l].value)
-            return memo->load[l].frame;
+    while (i < n && *slots[i].at == slots[i].value)
+        i++;
     return i;
 }
 
-/* Append the fresh frames behind the `base` ones that stay. */
+/* How many of the frames known, from the root, are as they were. */
+NEAP_ALWAYS_INLINE unsigned still_known(const struct neap_memo *memo, uint64_t sp)
+{
+    unsigned n = memo->depth, i, loads, changed;
+
+    while (n > 0 && address_of(&memo->ra[n - 1]) < sp - 8)
+        n--;
+    i = first_changed(memo->ra, n);
+    loads = i ? memo->frame[i - 1].loads : 0;
+    /* The innermost's may lie below sp, where nothing need be mapped: its rbp is
+     * compared itself where the walks meet. */
+    if (loads > 0 && address_of(&memo->load[loads - 1]) < sp)
+        loads--;
+    changed = first_changed(memo->load, loads);
+    return changed < loads ? memo->load_frame[changed] : i;
+}
+
+/*
+ * Append the fresh frames behind the `base` ones that stay. fresh[`fresh`] is where
+ * they meet, and says how the frame there came by its rbp this time.
+ */
 NEAP_ALWAYS_INLINE void remember(struct neap_memo *memo, unsigned base, unsigned fresh,
                                  uint64_t seed)
 {
     uint64_t hash = base ? memo->frame[base - 1].hash : seed;
-    uint32_t loads = base ? memo->frame[base - 1].loads : 0;
+    uint32_t loads = base > 1 ? memo->frame[base - 2].loads : 0;
+    bool live = base && memo->frame[base - 1].live;
 
-    for (unsigned i = fresh; i-- > 0;) {
-        struct known_frame *frame = &memo->frame[base + fresh - 1 - i];
-
-        frame->slot = memo->fresh[i].slot;
-        frame->pc = memo->fresh[i].pc;
-        frame->bp = memo->fresh[i].bp;
-        if (memo->fresh[i].rbp_slot)
-            memo->load[loads++] = (struct rbp_load){
-                memo->fresh[i].rbp_slot, memo->fresh[i].bp, base + fresh - 1 - i};
-        frame->loads = loads;
-        frame->hash = hash = hash_step(hash, frame->pc);
+    if (fresh == 0)
+        return;
+    if (live && memo->fresh[fresh].rbp_slot) {
+        memo->load_frame[loads] = base - 1;
+        memo->load[loads++] =
+            (struct slot){(const uint64_t *)(uintptr_t)memo->fresh[fresh].rbp_slot,
+                          memo->frame[base - 1].bp};
     }
-    memo->depth = base + fresh;
+    if (base)
+        memo->frame[base - 1].loads = loads;
+    for (unsigned i = fresh, at = base; i-- > 0; at++) {
+        /* Its rule has loaded rbp for the next frame, or left it alone. */
+        live = memo->fresh[i].by_rbp || (live && !memo->fresh[i + 1].rbp_slot);
+        memo->ra[at] = (struct slot){
+            (const uint64_t *)(uintptr_t)memo->fresh[i].slot, memo->fresh[i].pc};
+        if (live && memo->fresh[i].rbp_slot) {
+            memo->load_frame[loads] = at;
+            memo->load[loads++] =
+                (struct slot){(const uint64_t *)(uintptr_t)memo->fresh[i].rbp_slot,
+                              memo->fresh[i].bp};
+        }
+        hash = hash_step(hash, memo->fresh[i].pc);
+        memo->frame[at] = (struct known_frame){memo->fresh[i].bp, hash, loads, live};
+    }
 }
 
 static void keep_score(struct neap_memo *memo, unsigned base)
@@ -341,46 +385,39 @@ static void keep_score(struct neap_memo *memo, unsigned base)
     }
 }
 
-/* False: not by this way (a frame without a plain rule, say); nothing is known then. */
-static bool walk_from_last(struct neap_tls *tls, const struct neap_context *context,
-                           uint32_t generation, uint64_t seed, struct neap_walk *ret)
+/*
+ * From the caller outwards to where the walks meet. Returns how many frames stay, with
+ * the others in memo->fresh and their number in `*ret_fresh`; UINT_MAX: not by this way.
+ */
+NEAP_ALWAYS_INLINE unsigned walk_to_known(const struct neap_tls *tls,
+                                          struct neap_memo *memo,
+                                          const struct neap_context *context,
+                                          unsigned known, unsigned *ret_fresh)
 {
-    struct neap_memo *memo = tls->memo;
     uint64_t pc = context->pc, sp = context->sp, bp = context->bp, rbp_slot = 0;
-    unsigned known, fresh = 0;
+    unsigned fresh = 0;
 
-    if (NEAP_UNLIKELY(memo->rest > 0)) {
-        memo->rest--;
-        return false;
-    }
-    if (!neap_stack_owns(tls, sp))
-        return false;
-    if (NEAP_UNLIKELY(memo->generation != generation ||
-                      memo->stack_hi != tls->stack_hi)) {
-        memo->generation = generation;
-        memo->stack_hi = tls->stack_hi;
-        memo->depth = 0;
-    }
-    known = still_known(memo, sp);
-    memo->depth = 0; /* until this walk has come to its end */
     for (;;) {
         uint64_t slot = sp - 8, word, cfa, saved;
 
-        while (known > 0 && memo->frame[known - 1].slot < slot)
+        while (known > 0 && address_of(&memo->ra[known - 1]) < slot)
             known--;
-        if (known > 0 && memo->frame[known - 1].slot == slot &&
-            memo->frame[known - 1].bp == bp)
+        memo->fresh[fresh].rbp_slot = rbp_slot;
+        if (known > 0 && address_of(&memo->ra[known - 1]) == slot &&
+            (memo->frame[known - 1].bp == bp || !memo->frame[known - 1].live))
             break;
         if (NEAP_UNLIKELY(fresh + 1 >= NEAP_STACK_DEPTH_MAX))
-            return false;
+            return UINT_MAX;
         memo->fresh[fresh].slot = slot;
         memo->fresh[fresh].pc = pc;
         memo->fresh[fresh].bp = bp;
-        memo->fresh[fresh++].rbp_slot = rbp_slot;
         word = neap_rules_get(pc - 1);
+        memo->fresh[fresh].by_rbp = (word & NEAP_RULE_MASK) == NEAP_RULE_RBP;
+        fresh++;
+        memo->fresh[fresh].rbp_slot = 0;
         if (NEAP_UNLIKELY((word & NEAP_RULE_MASK) == NEAP_RULE_OTHER)) {
             if ((word & 0xf) != NEAP_RULE_END)
-                return false;
+                return UINT_MAX;
             known = 0;
             break;
         }
@@ -389,7 +426,7 @@ static bool walk_from_last(struct neap_tls *tls, const struct neap_context *cont
         saved = word >> 2 & 0xfff;
         if (NEAP_UNLIKELY(cfa - 8 - sp >= tls->stack_hi - sp || (cfa & 7) != 0 ||
                           (saved && cfa - saved * 8 < sp)))
-            return false;
+            return UINT_MAX;
         pc = *(const uint64_t *)(uintptr_t)(cfa - 8);
         rbp_slot = saved ? cfa - saved * 8 : 0;
         if (saved)
@@ -400,11 +437,43 @@ static bool walk_from_last(struct neap_tls *tls, const struct neap_context *cont
             break;
         }
     }
-    if (NEAP_UNLIKELY(known + fresh >= NEAP_STACK_DEPTH_MAX))
+    *ret_fresh = fresh;
+    return known;
+}
+
+/* False: not by this way (a frame without a plain rule, say); nothing is known then. */
+NEAP_ALWAYS_INLINE bool walk_from_last(struct neap_tls *tls,
+                                       const struct neap_context *context,
+                                       uint32_t generation, uint64_t seed,
+                                       struct neap_walk *ret)
+{
+    struct neap_memo *memo = tls->memo;
+    unsigned known, fresh;
+
+    if (NEAP_UNLIKELY(memo->rest > 0)) {
+        memo->rest--;
+        return false;
+    }
+    if (!neap_stack_owns(tls, context->sp))
+        return false;
+    if (NEAP_UNLIKELY(memo->generation != generation ||
+                      memo->stack_hi != tls->stack_hi)) {
+        memo->generation = generation;
+        memo->stack_hi = tls->stack_hi;
+        memo->depth = 0;
+    }
+    known = still_known(memo, context->sp);
+    memo->depth = 0; /* until this walk has come to its end */
+    known = walk_to_known(tls, memo, context, known, &fresh);
+    if (NEAP_UNLIKELY(known == UINT_MAX || known + fresh >= NEAP_STACK_DEPTH_MAX))
         return false;
     remember(memo, known, fresh, seed);
-    *ret = (struct neap_walk){memo->frame[memo->depth - 1].hash, (uint16_t)memo->depth,
-                              0, true};
+    memo->depth = known + fresh;
+    *ret = (struct neap_walk){
+        .hash = memo->frame[memo->depth - 1].hash,
+        .depth = (uint16_t)memo->depth,
+        .remembered = true,
+    };
     if (NEAP_UNLIKELY(ret->hash == 0))
         ret->hash = 1;
     keep_score(memo, known);
@@ -426,6 +495,7 @@ static void walk_libunwind(const struct neap_context *context, uint64_t seed,
         neap_modules_note(pcs[i] - 1);
     seal(ret, seed, pcs, depth,
          depth >= NEAP_STACK_DEPTH_MAX - 8 ? NEAP_STACK_TRUNCATED : 0);
+    ret->fallback = true;
 }
 
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
@@ -450,7 +520,7 @@ void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walk
 {
     if (walked->remembered)
         for (unsigned i = 0; i < walked->depth; i++)
-            pcs[i] = tls->memo->frame[walked->depth - 1 - i].pc;
+            pcs[i] = tls->memo->ra[walked->depth - 1 - i].value;
 }
 
 void neap_unwind_configure(const char *wish, const char *verify)

@@ -27,6 +27,7 @@ struct neap_walk {
     uint64_t hash; /* never 0 */
     uint16_t depth;
     uint16_t flags;  /* NEAP_STACK_* */
+    bool fallback;   /* it needed more than plain rules */
     bool remembered; /* the frames are in the thread's memo, not in pcs */
 };
 

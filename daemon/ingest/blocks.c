@@ -6,11 +6,11 @@
 #include <sys/random.h>
 
 #define CAPACITY_MIN 16u
-/* Tables up to here are kept: 64 of them are 1 MiB. */
-#define CAPACITY_KEPT 512u
-/* Tables up to here are at most half full: no block of a few megabytes' worth is looked
- * for long. */
+/* Tables up to here are at most half full, and never shrunk: 64 of them are 2 MiB. */
 #define CAPACITY_ROOMY 1024u
+/* Larger ones are 4/5 full at the most, and shrunk below 1/3; from here on below 1/2.
+ */
+#define CAPACITY_TIGHT 4096u
 /* Larger tables are mappings of their own, so that freeing one gives it back. */
 #define MAP_BYTES (128u << 10)
 
@@ -124,7 +124,9 @@ static NEAP_NOINLINE bool grow(const struct neap_blocks *blocks,
 static NEAP_NOINLINE void shrink(const struct neap_blocks *blocks,
                                  struct neap_blocks_table *table)
 {
-    (void)resize(blocks, table, table->count + table->count / 2 + CAPACITY_MIN);
+    uint32_t capacity = table->count + table->count / 2;
+
+    (void)resize(blocks, table, capacity < CAPACITY_ROOMY ? CAPACITY_ROOMY : capacity);
 }
 
 static bool is_full(const struct neap_blocks_table *table)
@@ -200,8 +202,9 @@ bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
     *ret = *slot;
     shift_back(blocks, table, (uint32_t)(slot - table->slots));
     table->count--;
-    if (NEAP_UNLIKELY(table->capacity > CAPACITY_KEPT &&
-                      table->count < table->capacity / 2))
+    if (NEAP_UNLIKELY(table->capacity > CAPACITY_ROOMY &&
+                      table->count <
+                          table->capacity / (table->capacity > CAPACITY_TIGHT ? 2 : 3)))
         shrink(blocks, table);
     return true;
 }

@@ -3,10 +3,10 @@
  * The live blocks of one process: address -> block.
  *
  * Many processes own millions of blocks, so room counts as much as time: entries of
- * 32 bytes in open addressing, a load between 1/2 and 4/5 (40 to 64 bytes a block),
- * in 64 tables that grow and shrink each on its own, so that the old and the new
- * table of a move are never more than 1/64 of the whole. A map that stays small is
- * not shrunk.
+ * 32 bytes in open addressing, a load between 1/2 and 4/5 (40 to 64 bytes a block; less
+ * in maps of some ten thousand blocks, where time is all that counts), in 64 tables
+ * that grow and shrink each on its own, so that the old and the new table of a move are
+ * never more than 1/64 of the whole. A map that stays small is not shrunk.
  *
  * Invariants: an entry with address 0 is empty; no empty entry lies between an
  * entry's home and its place (deletion shifts back, there are no tombstones).

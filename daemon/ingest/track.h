@@ -81,7 +81,7 @@ struct neap_track {
     struct neap_map by_hash;
     struct {
         uint64_t hash;
-        uint32_t site; /* + 1; 0 = none */
+        uint32_t site;           /* + 1; 0 = none */
     } recent[NEAP_SITES_RECENT]; /* of by_hash, by the hash's low bits */
     NEAP_VEC(struct neap_site) sites;
     uint64_t epoch;

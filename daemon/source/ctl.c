@@ -74,6 +74,11 @@ void neap_ctl_mode(struct neap_ctl *ctl, enum neap_mode mode, uint64_t interval)
     atomic_store_explicit(&ctl->header->mode, mode, memory_order_release);
 }
 
+uint64_t neap_ctl_interval(const struct neap_ctl *ctl)
+{
+    return atomic_load_explicit(&ctl->header->interval, memory_order_relaxed);
+}
+
 bool neap_ctl_take(struct neap_ctl *ctl, uint32_t *ret)
 {
     for (uint32_t i = 0; i < NEAP_ARRAY_LEN(ctl->used); i++) {

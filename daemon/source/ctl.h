@@ -32,6 +32,8 @@ void neap_ctl_destroy(struct neap_ctl *ctl);
 /* What targets record from now on; `interval` only grows. */
 void neap_ctl_mode(struct neap_ctl *ctl, enum neap_mode mode, uint64_t interval);
 
+uint64_t neap_ctl_interval(const struct neap_ctl *ctl);
+
 /* A free slot, its words all 0. False if every slot is taken. */
 bool neap_ctl_take(struct neap_ctl *ctl, uint32_t *ret);
 /* Give it back; `lanes` = how many of its words may be other than 0. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "libhook/emit.h"
+#include "libhook/gate.h"
 #include "libhook/modules.h"
 #include "libhook/real.h"
 #include "libhook/selfmem.h"
@@ -77,6 +78,7 @@ int hook_process_setup(void **state)
     ctl = map(ctl_fd, 0, NEAP_CTL_SLOT_OFFSET(SLOT + 1), PROT_READ | PROT_WRITE);
     data = map(data_fd, 0, NEAP_DATA_BYTES, PROT_READ | PROT_WRITE);
     atomic_store(&hook_ctl()->now_ns, 1);
+    atomic_store(&hook_ctl()->mode, NEAP_MODE_EXACT);
     neap_process->pid = (uint32_t)getpid();
     neap_process->policy = NEAP_POLICY_DROP;
     neap_process->ctl = map(ctl_fd, 0, NEAP_PAGE, PROT_READ);
@@ -88,6 +90,7 @@ int hook_process_setup(void **state)
                  (uint8_t *)neap_process->data + NEAP_LANE_OFFSET(0));
     atomic_store(&neap_process->phase, NEAP_PHASE_ON);
     hook_thread();
+    neap_filter_reset();
     return 0;
 }
 
@@ -98,6 +101,12 @@ int hook_process_teardown(void **state)
         if (atomic_load(&neap_process->groups[group]))
             munmap(atomic_load(&neap_process->groups[group]),
                    (size_t)NEAP_LANE_GROUP * NEAP_LANE_STRIDE);
+    /* Frees of real blocks, when entry points are linked in, go on meanwhile. */
+    neap_gate_set(&neap_gate_off);
+    atomic_store(&neap_process->phase, NEAP_PHASE_NEW);
+    neap_filter_reset();
+    if (atomic_load(&neap_process->table))
+        munmap(atomic_load(&neap_process->table), NEAP_TABLE_BYTES);
     munmap((void *)(uintptr_t)neap_process->ctl, NEAP_PAGE);
     munmap((void *)(uintptr_t)neap_process->tails, NEAP_CTL_SLOT_BYTES);
     munmap(neap_process->data, NEAP_LANE_OFFSET(NEAP_LANE_GROUP));
@@ -113,6 +122,11 @@ struct neap_ctl_header *hook_ctl(void)
     return (struct neap_ctl_header *)(void *)ctl;
 }
 
+struct neap_table *hook_table(void)
+{
+    return (struct neap_table *)(void *)(data + NEAP_TABLE_OFFSET);
+}
+
 struct neap_lane *hook_lane(unsigned lane)
 {
     return (struct neap_lane *)(void *)(data + NEAP_LANE_OFFSET(lane));
@@ -121,6 +135,13 @@ struct neap_lane *hook_lane(unsigned lane)
 int hook_data_fd(void)
 {
     return data_fd;
+}
+
+void hook_open(enum neap_mode mode, uint64_t interval)
+{
+    atomic_store(&hook_ctl()->interval, interval);
+    atomic_store(&hook_ctl()->mode, mode);
+    neap_gate_set(&neap_process->ctl->mode);
 }
 
 void hook_tick(void)
@@ -186,7 +207,19 @@ static void copy_record(const struct neap_event *event, struct hook_record *ret)
     case NEAP_EV_EXIT:
         ret->code = event->exit->code;
         break;
+    case NEAP_EV_SAMPLE:
+        ret->address = event->sample->address;
+        ret->size = event->sample->size;
+        ret->hash = event->sample->stack;
+        ret->interval = event->sample->interval;
+        ret->flags = (uint16_t)event->sample->flags;
+        break;
+    case NEAP_EV_SAMPLE_FREE:
+        ret->address = event->sample_free->address;
+        ret->flags = (uint16_t)event->sample_free->flags;
+        break;
     case NEAP_EV_THREAD_END:
+    case NEAP_EV_REALLOC_DONE:
         break;
     default:
         ret->address = event->free->address;

@@ -15,14 +15,17 @@
 #include "libhook/life.h"
 #include "schema/wire/codec.h"
 
-/* Fixtures: connected, ON, policy DROP, clock at 1; everything empty. */
+/* Fixtures: connected, ON, mode EXACT, policy DROP, clock at 1; everything empty. The
+ * gate is shut: entry points that are linked in forward (hook_open). */
 int hook_process_setup(void **state);
 int hook_process_teardown(void **state);
 
 /* The collector's side of it. */
 struct neap_ctl_header *hook_ctl(void);
 struct neap_lane *hook_lane(unsigned lane);
+struct neap_table *hook_table(void);
 int hook_data_fd(void);
+void hook_open(enum neap_mode mode, uint64_t interval); /* the gate, to that mode */
 void hook_tick(void); /* the clock word moves by a millisecond */
 
 /* A thread of the test becomes one of the program: its neap_tls, as if new. */
@@ -32,7 +35,7 @@ struct neap_tls *hook_thread(void);
 struct hook_record {
     enum neap_ev_kind kind;
     uint32_t seq, delta;
-    uint64_t address, size, hash, now_ns, start, end;
+    uint64_t address, size, hash, interval, now_ns, start, end;
     uint32_t tid, generation, op;
     uint16_t depth, flags;
     uint64_t pc[4]; /* the innermost */

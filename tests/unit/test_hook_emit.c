@@ -3,7 +3,9 @@
  * libhook/emit, one thread: which records come, in which order, and what they say,
  * read back as the collector reads them.
  *
- * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/lane.c
+ * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/emit_rare.c
+ * Links: libhook/emit_sample.c libhook/gate.c libhook/sampler.c libhook/samples.c
+ * Links: libhook/lane.c
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
  * Links: libhook/unwind.c libhook/rules.c tests/unit/hook_process.c

@@ -3,7 +3,9 @@
  * libhook/lane and emit with many threads, lanes that are full, a reader that sleeps
  * or is gone, and a forked child.
  *
- * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/lane.c
+ * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/emit_rare.c
+ * Links: libhook/emit_sample.c libhook/gate.c libhook/sampler.c libhook/samples.c
+ * Links: libhook/lane.c
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
  * Links: libhook/unwind.c libhook/rules.c tests/unit/hook_process.c
@@ -202,6 +204,41 @@ static void a_full_lane_drops_and_counts_without_a_gap(void **state)
             assert_int_equal(records[i].seq, seq++);
     assert_int_equal(records[count - 1].kind, NEAP_EV_FREE);
     assert_int_equal(records[count - 1].seq, kept);
+}
+
+static void an_eighth_is_kept_for_frees(void **state)
+{
+    unsigned refused_at, frees = 0;
+
+    (void)state;
+    warm_up();
+    while (hook_lane(0)->lost_events == 0)
+        hook_alloc(MIB, 1);
+    refused_at = (unsigned)(neap_tls.head - neap_tls.tail);
+    assert_true(refused_at <= NEAP_LANE_BYTES / 8 * 7);
+    assert_true(refused_at > NEAP_LANE_BYTES / 8 * 7 - NEAP_EV_SIZE_MAX - 128);
+    while (hook_free(MIB))
+        frees++;
+    assert_true(frees >= NEAP_LANE_BYTES / 8 / sizeof(struct neap_ev_free));
+    assert_int_equal(hook_lane(0)->lost_events, 2);
+    /* With room again there is place for both. */
+    while (hook_read(0, records, BATCH) > 0)
+        ;
+    hook_alloc(MIB, 1);
+    assert_true(hook_free(MIB));
+    assert_int_equal(hook_lane(0)->lost_events, 2);
+}
+
+static void adapt_does_not_wait_either(void **state)
+{
+    (void)state;
+    warm_up();
+    neap_process->policy = NEAP_POLICY_ADAPT;
+    while (hook_lane(0)->lost_events == 0)
+        hook_alloc(MIB, 1);
+    assert_int_equal(neap_process->data->waits, 0);
+    assert_int_equal(neap_process->data->inexact, 0);
+    assert_true(hook_free(MIB));
 }
 
 static void fill(void)
@@ -461,6 +498,8 @@ int main(void)
         TEST(a_dead_thread_s_lane_is_taken_over),
         TEST(without_a_lane_events_are_counted),
         TEST(a_full_lane_drops_and_counts_without_a_gap),
+        TEST(an_eighth_is_kept_for_frees),
+        TEST(adapt_does_not_wait_either),
         TEST(block_gives_up_on_a_reader_without_signs_of_life),
         TEST(block_does_not_wait_when_the_recording_has_ended),
         TEST(block_waits_for_a_reader_that_lives),

@@ -142,6 +142,8 @@ static unsigned count_fds(void)
     return count;
 }
 
+static const void *ctl_page; /* once mapped it stays, and is not counted */
+
 static unsigned count_mappings(void)
 {
     FILE *file = fopen("/proc/self/maps", "re");
@@ -150,7 +152,8 @@ static unsigned count_mappings(void)
 
     assert_non_null(file);
     while (fgets(line, sizeof(line), file))
-        count += strstr(line, "neap-link") != NULL;
+        count += strstr(line, "neap-link") &&
+                 strtoull(line, NULL, 16) != (uintptr_t)ctl_page;
     fclose(file);
     return count;
 }
@@ -173,6 +176,8 @@ static bool handshake(struct collector *c, struct neap_process *process)
     assert_int_equal(pthread_join(c->thread, NULL), 0);
     assert_int_equal(count_fds(), fds);
     assert_memory_equal(&c->hello, &hello, sizeof(hello));
+    if (welcome)
+        ctl_page = process->ctl;
     return welcome;
 }
 
@@ -192,7 +197,9 @@ static void refused(struct collector *c)
 
 static void unmap(struct neap_process *process)
 {
-    munmap((void *)(uintptr_t)process->ctl, NEAP_PAGE);
+    /* ctl's page stays where it is: the next connection takes its place. */
+    if (atomic_load(&process->table))
+        munmap(atomic_load(&process->table), NEAP_TABLE_BYTES);
     munmap((void *)(uintptr_t)process->tails, NEAP_CTL_SLOT_BYTES);
     munmap(process->data, NEAP_LANE_OFFSET(NEAP_LANE_GROUP));
 }
@@ -255,7 +262,32 @@ static void further_lanes_are_of_the_same_file(void **state)
     collector_deinit(&c);
 }
 
-static void a_forked_child_has_none_of_it(void **state)
+static void a_sampled_recording_has_a_table(void **state)
+{
+    struct neap_process process, child;
+    const struct neap_ctl_header *page;
+    struct neap_table *table;
+    struct neap_ctl_header header = {.magic = NEAP_CTL_MAGIC, .interval = 4096};
+    struct collector c;
+
+    (void)state;
+    collector_init(&c);
+    assert_int_equal(pwrite(c.ctl, &header, sizeof(header), 0), sizeof(header));
+    assert_true(handshake(&c, &process));
+    table = atomic_load(&process.table);
+    assert_non_null(table);
+    table->key[7] = 4711;
+    page = process.ctl;
+    unmap(&process);
+    /* As a child that connects anew: the clock's page is where it was. */
+    assert_true(handshake(&c, &child));
+    assert_ptr_equal(child.ctl, page);
+    assert_int_equal(atomic_load(&child.table)->key[7], 4711);
+    unmap(&child);
+    collector_deinit(&c);
+}
+
+static void a_forked_child_has_the_clock_page_alone(void **state)
 {
     struct neap_process process;
     struct collector c;
@@ -266,18 +298,21 @@ static void a_forked_child_has_none_of_it(void **state)
     (void)state;
     collector_init(&c);
     assert_true(handshake(&c, &process));
+    assert_null(atomic_load(&process.table)); /* an exact recording */
+    atomic_store(&process.table, neap_link_table(&process));
+    assert_non_null(atomic_load(&process.table));
     lanes = neap_link_lanes(&process, 2);
     assert_non_null(lanes);
     pid = fork();
     if (pid == 0) {
-        const void *gone[] = {process.ctl, (const void *)process.tails, process.data,
-                              lanes};
+        const void *gone[] = {(const void *)process.tails, process.data, lanes,
+                              atomic_load(&process.table)};
         unsigned char there;
         int found = 0;
 
         for (unsigned i = 0; i < NEAP_ARRAY_LEN(gone); i++)
             found += mincore((void *)(uintptr_t)gone[i], NEAP_PAGE, &there) == 0;
-        _exit(found);
+        _exit(process.ctl->magic == NEAP_CTL_MAGIC ? found : 9);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
@@ -426,7 +461,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_welcome_brings_the_shared_memory),
         TEST(further_lanes_are_of_the_same_file),
-        TEST(a_forked_child_has_none_of_it),
+        TEST(a_sampled_recording_has_a_table),
+        TEST(a_forked_child_has_the_clock_page_alone),
         TEST(another_answer_than_welcome_is_refused),
         TEST(too_few_descriptors_are_refused),
         TEST(memory_that_may_shrink_is_refused),

@@ -3,7 +3,9 @@
  * What the hook stands on: the bootstrap heap, the next allocator, the set of stacks
  * sent, memory that a forked child finds wiped, and what it says of loaded objects.
  *
- * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/lane.c
+ * Links: libhook/cfi.c libhook/cfi_apply.c libhook/emit.c libhook/emit_rare.c
+ * Links: libhook/emit_sample.c libhook/gate.c libhook/sampler.c libhook/samples.c
+ * Links: libhook/lane.c
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
  * Links: libhook/unwind.c libhook/rules.c tests/unit/hook_process.c
