@@ -120,6 +120,16 @@ def sample(program: Program, tool: Tool, round_number: int, work: Path) -> Sampl
     return result
 
 
+def warm_up(todo: list[Program], work: Path) -> None:
+    """What the first run reads from disk, no run that counts has to."""
+    for program in todo:
+        if program.group == "suite":
+            try:
+                sample(program, Tool("plain"), 0, work)
+            except (ToolError, OSError):
+                pass  # the rounds will say so
+
+
 def measure_round(
     todo: list[tuple[Program, Found]], kit: list[Tool], number: int, work: Path
 ) -> None:
@@ -128,14 +138,15 @@ def measure_round(
         # Another first each round, and every other round backwards.
         fit = fit[number % len(fit) :] + fit[: number % len(fit)] if fit else []
         for tool in fit[::-1] if number % 2 else fit:
-            if tool.name in found.failed:
+            if tool.name in found.failed or "plain" in found.failed:
                 continue
             try:
                 one = sample(program, tool, number, work)
             except (ToolError, OSError, subprocess.SubprocessError) as error:
-                found.failed[tool.name] = str(error)
+                why = str(error).replace(f"{work}/", "")
+                found.failed[tool.name] = why
                 found.samples.pop(tool.name, None)
-                say(f"{program.name}: {tool.name}: {error}")
+                say(f"{program.name}: {tool.name}: {why}")
                 continue
             found.samples.setdefault(tool.name, []).append(one)
 
@@ -234,6 +245,7 @@ def main() -> None:
                 found.point = program.point
                 todo.append((program, found))
         results.programs = [found for _, found in todo]
+        warm_up([program for program, _ in todo], work)
         rounds = max((p.rounds + p.more for p, _ in todo), default=0)
         for number in range(min(rounds, options.rounds or rounds)):
             say(f"round {number + 1} after {time.monotonic() - start:.0f} s")

@@ -58,8 +58,17 @@ def kib(value: float | None) -> str:
     return f"{value / 1024:,.1f} MiB" if value >= 1024 else f"{value:.0f} KiB"
 
 
-def amount(events: int) -> str:
-    return f"{events // 1_000_000} M" if events >= 1_000_000 else f"{events:,}"
+def amount(events: float) -> str:
+    if events >= 1_000_000:
+        return f"{events / 1e6:.3g} M"
+    return f"{events / 1e3:.3g} k" if events >= 1_000 else f"{events:.0f}"
+
+
+def times(value: float | None, digits: int = 2) -> str:
+    """A ratio, with as many digits as it is worth."""
+    if value is not None and value >= 10:
+        digits = 1 if value < 100 else 0
+    return number(value, digits)
 
 
 # ---- goals ----
@@ -78,7 +87,7 @@ class Goal:
 
 
 def worst(
-    what: str, limit: float, values: list[tuple[str, float | None]], digits: int = 2
+    what: str, limit: float, values: list[tuple[str, float | None]], digits: int
 ) -> Goal:
     """A goal that each of some programs has to reach."""
     goal = Goal(what, f"≤ {limit:.{digits}f}")
@@ -93,28 +102,19 @@ def worst(
 
 
 def against_heaptrack(results: Results) -> list[Goal]:
-    suite = results.group("suite")
+    def goal(
+        where: str, limit: float, of: Callable[[Found], bool], what: str = "target_s"
+    ) -> Goal:
+        chosen = filter(of, results.group("suite"))
+        values = [(p.name, p.against("heaptrack", what)) for p in chosen]
+        return worst(f"exact, CPU added {where}, over heaptrack's", limit, values, 3)
 
-    def of(
-        what: str, choose: Callable[[Found], bool]
-    ) -> list[tuple[str, float | None]]:
-        return [(p.name, p.against("heaptrack", what)) for p in suite if choose(p)]
-
-    target = "exact, CPU added in the target, over heaptrack's: "
     return [
-        worst(target + "one thread", 1 / 3, of("target_s", lambda p: p.threads == 1)),
-        worst(target + "two threads", 1 / 4, of("target_s", lambda p: p.threads == 2)),
-        worst(
-            target + "four threads", 1 / 8, of("target_s", lambda p: p.threads == 4), 3
-        ),
-        worst(
-            target + "depth 40", 1 / 5, of("target_s", lambda p: "depth 40" in p.name)
-        ),
-        worst(
-            "exact, CPU added in all with the collector, over heaptrack's",
-            1 / 4,
-            of("whole_s", lambda p: True),
-        ),
+        goal("in the target, one thread", 1 / 3, lambda p: p.threads == 1),
+        goal("in the target, two threads", 1 / 4, lambda p: p.threads == 2),
+        goal("in the target, four threads", 1 / 8, lambda p: p.threads == 4),
+        goal("in the target, depth 40", 1 / 5, lambda p: "depth 40" in p.name),
+        goal("in all with the collector", 1 / 4, lambda p: True, "whole_s"),
     ]
 
 
@@ -177,6 +177,13 @@ def file_goals(results: Results) -> list[Goal]:
         size = bytes_an_event(programs)
         if size is not None:
             goal.measured, goal.reached = f"{size:.2f}", size <= limit
+            # A recording of few events is mostly what every recording has.
+            most = max(
+                (bytes_an_event([p]) or 0, p.name)
+                for p in programs
+                if (p.median("exact", "events") or 0) >= 100_000
+            )
+            goal.measured += f" (at most {most[0]:.2f}, {most[1]})"
         goals.append(goal)
     return goals
 
@@ -283,7 +290,7 @@ def compared(results: Results) -> str:
         for tool, _ in shown:
             ratio = program.ratio(tool)
             digits = 3 if tool in ("dormant", "sampled") else 2
-            row.append(cell(program, tool, number(mid(ratio), digits)))
+            row.append(cell(program, tool, times(mid(ratio), digits)))
         rows.append(row)
     return table(["program", "plain", *(label for _, label in shown)], rows)
 
@@ -330,7 +337,7 @@ def memory_and_files(results: Results) -> str:
     for program in results.group("suite"):
         if not program.samples.get("exact"):
             continue
-        row = [program.name, amount(int(program.median("exact", "events") or 0))]
+        row = [program.name, amount(program.median("exact", "events") or 0)]
         row += [
             kib(program.median(t, "target_kib"))
             for t in ("plain", "exact", "heaptrack")
@@ -413,6 +420,12 @@ def page(results: Results) -> str:
     made = ", ".join(f"{name} {said}" for name, said in results.versions.items())
     rounds = [len(p.samples.get("plain", [])) for p in results.programs]
     how = "`make bench QUICK=1`" if results.quick else "`make bench`"
+    short = (
+        "\nThis was the quick form: its programs are so short that the start of a "
+        "recording\nshows in each figure.\n"
+        if results.quick
+        else ""
+    )
     ingest = "\n".join(results.ingest) or "not measured"
     return f"""# Benchmarks
 
@@ -424,7 +437,7 @@ In each round every program runs under every tool in turn, in another order each
 Ratios and differences are taken within a round; what is shown is the median over the
 rounds, and ± is the median distance from it. The machine may be a shared one: read the
 ratios, not the seconds.
-
+{short}
 - *plain*: the program alone. *dormant*: the hook loaded, recording off. *sampled*: an
   event each 512 KiB on average. *exact*: every event, `neap run`.
 - *In the target*: CPU time (user and system) of the program's own process. *In all*:
@@ -435,7 +448,7 @@ ratios, not the seconds.
   than 5 % or 30 ms, which is noise.
 - *jemalloc prof*, *gperftools*: these profile their own allocator, so their cost is
   that over the same allocator without profiling. jemalloc samples each 512 KiB;
-  gperftools counts each allocation. massif runs once, on small programs.
+  gperftools records each allocation. It and massif run once.
 - memray records Python programs, with the interpreter that all tools run them with. Its
   own imports count as the program's.
 

@@ -34,7 +34,7 @@ class Program:
     often: tuple[str, ...] = CHEAP  # these run in more rounds,
     more: int = 0  # so many
     python: bool = False
-    small: bool = False  # small enough for massif
+    without: tuple[str, ...] = ()  # all tools but these
     drive: Callable[[], float] | None = None
 
     @property
@@ -49,13 +49,12 @@ class Tool:
     environment: dict[str, str] = field(default_factory=dict)
     python: tuple[str, ...] = ()  # words after the interpreter: only Python programs
     report: tuple[str, ...] = ()
-    small: bool = False  # slow: only small programs
     rounds: int = 99  # at most
 
     def fits(self, program: Program) -> bool:
         if program.tools and self.name not in program.tools:
             return False
-        if self.small and not program.small:
+        if self.name in program.without:
             return False
         return program.python or not self.python
 
@@ -101,8 +100,8 @@ def tools() -> list[Tool]:
             ("heaptrack", "-o", "{out}"),
             report=("heaptrack_print", "{out}"),
         ),
-        Tool("memray", python=memray),
-        Tool("memray --native", python=(*memray, "--native")),
+        Tool("memray", python=memray, rounds=3),
+        Tool("memray --native", python=(*memray, "--native"), rounds=3),
         Tool("jemalloc", environment={"LD_PRELOAD": jemalloc}),
         Tool(
             "jemalloc prof",
@@ -111,16 +110,15 @@ def tools() -> list[Tool]:
                 "MALLOC_CONF": profiled + ",prof_prefix:{out}",
             },
         ),
-        Tool("tcmalloc", environment={"LD_PRELOAD": tcmalloc}, rounds=3),
+        Tool("tcmalloc", environment={"LD_PRELOAD": tcmalloc}, rounds=1),
         Tool(
             "gperftools",
             environment={"LD_PRELOAD": tcmalloc, "HEAPPROFILE": "{out}"},
-            rounds=3,
+            rounds=1,
         ),
         Tool(
             "massif",
             ("valgrind", "--tool=massif", "--massif-out-file={out}"),
-            small=True,
             rounds=1,
         ),
     ]
@@ -128,7 +126,7 @@ def tools() -> list[Tool]:
 
 def why_missing(tool: Tool, work: Path) -> str:
     """Try the tool on a program that does nothing; "" if it works."""
-    out = work / "try"
+    out = work / f"try {tool.name}"
     if tool.python:
         words = [sys.executable, "-c", "import memray"]
     else:
@@ -288,13 +286,11 @@ def _loops(work: Path, quick: bool) -> list[Program]:
     for depth in (10, 20, 40):
         words = [loop, str(depth), str(pairs)]
         name = f"loop, depth {depth}"
-        found.append(
-            Program(name, words, rounds, pairs=pairs, loop=True, small=depth == 20)
-        )
+        found.append(Program(name, words, rounds, pairs=pairs, loop=True))
     for depth in (10, 20, 40):
         words = [loop, "tree", str(depth), str(pairs)]
         name = f"call tree, depth {depth}"
-        found.append(Program(name, words, rounds, pairs=pairs, small=depth == 20))
+        found.append(Program(name, words, rounds, pairs=pairs))
     for threads in (2, 4):
         words = [loop, "20", str(pairs // threads), str(threads)]
         name = f"loop, depth 20, {threads} threads"
@@ -305,19 +301,19 @@ def _loops(work: Path, quick: bool) -> list[Program]:
 
 
 def _programs(work: Path, quick: bool) -> list[Program]:
-    rounds, more = (1, 2) if quick else (5, 8)
+    rounds, more = (1, 2) if quick else (5, 10)
     script = {}
     for name, text in (
-        ("sql", SQL.format(rows=60_000 if quick else 300_000)),
+        ("sql", SQL.format(rows=60_000 if quick else 500_000)),
         ("pl", PERL.format(lines=10_000 if quick else 60_000)),
-        ("json.py", JSON.format(times=1 if quick else 5)),
-        ("fib.py", FIB.format(n=27 if quick else 32)),
+        ("json.py", JSON.format(times=1 if quick else 6)),
+        ("fib.py", FIB.format(n=28 if quick else 33)),
         (
             "imports.py",
             IMPORTS.format(
                 folder=str(made_modules(work, 150)),
                 modules=150,
-                times=1 if quick else 8,
+                times=1 if quick else 20,
             ),
         ),
     ):
@@ -334,9 +330,8 @@ def _programs(work: Path, quick: bool) -> list[Program]:
             ["sqlite3", ":memory:", f".read {script['sql']}"],
             rounds,
             more=more,
-            small=quick,
         ),
-        Program("perl", ["perl", script["pl"]], rounds, small=quick),
+        Program("perl", ["perl", script["pl"]], rounds),
         Program(
             "gcc -O2",
             [cc1, "-quiet", "-O2", source, "-o", "/dev/null"],
@@ -354,13 +349,14 @@ def _programs(work: Path, quick: bool) -> list[Program]:
         program.more = more
         found.append(program)
     for threads in (2, 4):
-        words = [str(work / "threads"), str(threads), "60000" if quick else "600000"]
+        words = [str(work / "threads"), str(threads), "60000" if quick else "300000"]
         found.append(Program(f"C++, {threads} threads", words, rounds, threads=threads))
     server, place = shutil.which("redis-server"), work / "redis.sock"
     if server and shutil.which("redis-benchmark"):
         words = [server, "--port", "0", "--unixsocket", str(place), "--save", ""]
         redis = Program("redis-server", [*words, "--appendonly", "no"], rounds)
-        redis.more = more
+        redis.more = 2 * more  # the kernel's share in it makes it uneven
+        redis.without = ("massif",)
         redis.drive = drive_redis(place, 50_000 if quick else 300_000)
         found.append(redis)
     return [program for program in found if shutil.which(program.command[0])]
@@ -384,17 +380,19 @@ def _series(work: Path, quick: bool) -> list[Program]:
                 tools=SERIES,
             )
         )
-    pairs = 500_000 if quick else 3_000_000
+    pairs = 500_000 if quick else 10_000_000
     # So many choices, see loop.c, make so many stacks at depth 20.
     for choices, stacks in ((3, 151), (6, 1_023), (10, 12_287), (14, 131_071)):
         words = [loop, "tree", "20", str(pairs), str(choices)]
-        program = Program(f"{stacks} stacks", words, 1 if quick else 3)
+        program = Program(f"{stacks:,} stacks", words, 1 if quick else 2)
         program.group, program.pairs, program.point = "stacks", pairs, stacks
         program.tools = SERIES
         found.append(program)
+    pairs = 500_000 if quick else 3_000_000
     for threads in (1, 4, 64) if quick else (1, 2, 4, 8, 16, 32, 64):
         words = [loop, "20", str(pairs // threads), str(threads)]
-        program = Program(f"{threads} threads", words, 1 if quick else 3)
+        name = "1 thread" if threads == 1 else f"{threads} threads"
+        program = Program(name, words, 1 if quick else 3)
         program.group, program.pairs, program.point = "threads", pairs, threads
         program.threads, program.tools = threads, SERIES
         found.append(program)
