@@ -32,8 +32,8 @@ COMPARED = (
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
+    body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines + body) if body else "Not measured."
 
 
 def number(value: float | None, digits: int = 2, unit: str = "") -> str:
@@ -326,8 +326,6 @@ def small_costs(results: Results) -> str:
             ns = program.added_ns(tool)
             row.append(with_spread(ns, 2, " ns") if ns else NOTHING)
         rows.append(row)
-    if not rows:
-        return "Not measured."
     head = ["program", "rounds", "dormant", "a pair", "sampled", "a pair"]
     return table([*head, "jemalloc prof", "a pair"], rows)
 
@@ -365,8 +363,6 @@ def requests(results: Results) -> str:
             if plain and rate:
                 row = [program.name, tool, number(rate / 1000, 0, " k")]
                 rows.append([*row, number(rate / plain, 2)])
-    if not rows:
-        return "Not measured."
     return table(["server", "tool", "requests/s", "over plain"], rows)
 
 
@@ -457,7 +453,8 @@ ratios, not the seconds.
 {table(["", "goal", "measured", "reached"], (goal.row() for goal in goals(results)))}
 
 Where a goal is for several programs, the best and the worst are shown and the worst
-decides. Growth and memory are called flat up to {FLAT}.
+decides. Growth and memory are called flat up to {FLAT}; growth with stacks
+is that from 1,000 on.
 
 ## Cost over the plain program
 

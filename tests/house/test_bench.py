@@ -104,7 +104,7 @@ def test_page(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(CANNED))
     text = run("page.py", str(path))
-    rows = {}
+    rows: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith("| "):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
