@@ -32,6 +32,10 @@ ROWS = {"stack": "stack", "thread": "thread", "size": "size class"}
 LOSSES = {
     "events": ("event", "events"),
     "stacks": ("stack", "stacks"),
+    "samples": (
+        "live sample without room in the table",
+        "live samples without room in the table",
+    ),
     "lanes": ("event of a thread without a lane", "events of threads without a lane"),
     "corrupt": ("corrupt record", "corrupt records"),
     "order": (
