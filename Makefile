@@ -85,6 +85,8 @@ TARGET := -D_GNU_SOURCE -I. -Wall -Wextra -Werror -Wno-unused-result -O1 -g \
 
 HOSTED_LIBS := -lsqlite3 -ldw -lelf -lzstd -lstdc++ -lm -pthread
 EXT_LIBS := -lsqlite3 -lzstd -lm
+# What any SQLite loads: calls go to the SQLite that loads it (loadable/api.h).
+SQL := $(HOSTED) -include bindings/loadable/api.h
 
 # ---- sources ----
 
@@ -106,9 +108,14 @@ neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
 hook_obj := $(call hook_o,$(hook_src) $(wire_src))
 query_obj := $(call hosted,$(query_src))
 ext_obj := $(ext_src:%.c=$(B)/obj/ext/%.o)
+sql_src := $(wildcard bindings/loadable/*.c)
+sql_obj := $(patsubst %.c,$(B)/obj/sql/%.o,$(sql_src) bindings/query/event_table.c \
+    bindings/query/events.c schema/store/chunk_read.c schema/base/error.c \
+    schema/base/weigh.c)
 
 neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
 hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
+sql := $(if $(sql_src),$(B)/lib/libneapsql.so)
 ext := $(if $(ext_src),$(B)/python/neaptide/_neap.abi3.so)
 package := $(if $(python_src),$(B)/python/.made)
 unit := $(unit_src:tests/unit/%.c=$(OUT)/tests/unit/%)
@@ -131,23 +138,24 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 
 # ---- what people ask for ----
 
-.PHONY: all neapd hook ext package units targets fuzzers demo check test fuzz bench \
+.PHONY: all neapd hook sql ext package units targets fuzzers demo check test fuzz bench \
     lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
     help FORCE
 
-all: neapd hook package ## build neap, neapd, libneap.so and the Python package
+all: neapd hook sql package ## build neap, neapd, the libraries and the Python package
 
 # Sanitizers are for our C programs: the library in the target and the extension in
 # Python would need theirs loaded first, so a sanitized tree has the plain ones.
 neapd: $(neapd) ## build build/bin/neapd alone
 hook: $(hook) ## build build/lib/libneap.so alone
+sql: $(sql) ## build build/lib/libneapsql.so alone
 ext: $(ext) ## build the Python extension alone
 ifdef SANITIZE
 package: neapd hook $(if $(package),$(OUT)/bin/neap $(OUT)/python)
 else
 package: $(package) $(ext) $(if $(package),$(OUT)/bin/neap)
 endif
-units: $(unit)
+units: $(unit) $(OUT)/tests/make_events
 targets: $(targets)
 fuzzers: $(fuzzers)
 venv: $(VENV)/.made
@@ -189,6 +197,7 @@ $(1).flags: FORCE
 endef
 $(eval $(call remember,$(OUT)/obj/hosted,$(HOSTED)))
 $(eval $(call remember,$(B)/obj/hook,$(HOOK)))
+$(eval $(call remember,$(B)/obj/sql,$(SQL)))
 $(eval $(call remember,$(B)/obj/ext,$(HOSTED) for $(PYTHON)))
 
 $(OUT)/obj/hosted/%.o: %.c $(OUT)/obj/hosted.flags
@@ -205,6 +214,11 @@ $(B)/obj/ext/%.o: %.c $(B)/obj/ext.flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(EXT) -c $< -o $@
+
+$(B)/obj/sql/%.o: %.c $(B)/obj/sql.flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(SQL)) -c $< -o $@
 
 $(B)/gen/sql.c: schema/store/embed_sql.py $(wildcard schema/sql/*.sql)
 	$(call say,GEN)
@@ -228,6 +242,12 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 	$(Q)$(CC) -shared $(LDFLAGS) $(hook_obj) -Wl,--version-script=libhook/libhook.map \
 	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
 	    -Wl,-z,nodelete -o $@
+
+$(B)/lib/libneapsql.so: $(sql_obj)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(LDFLAGS) $^ -Wl,-soname,libneapsql.so -Wl,-z,now -Wl,-z,relro \
+	    -Wl,--no-undefined -lzstd -lm -o $@
 
 $(B)/python/neaptide/_neap.abi3.so: $(ext_obj) $(query_obj) $(schema_obj)
 	$(call say,LD)
@@ -281,6 +301,12 @@ $(OUT)/tests/unit/%: $(OUT)/obj/hosted/tests/unit/%.o \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZER) -rdynamic $(LDFLAGS) $^ $(call asked_flags,tests/unit/$*.c) \
 	    -lcmocka $(HOSTED_LIBS) -o $@
+
+# Puts events into recordings that tests make; no test itself.
+$(OUT)/tests/make_events: $(OUT)/obj/hosted/tests/unit/make_events.o $(OUT)/libhosted.a
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZER) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
 
 $(B)/targets/lib%.so: tests/targets/lib%.c
 	$(call say,CC)
@@ -355,7 +381,7 @@ format: venv ## format C and Python as lint wants it
 # A file is looked at again when its object is, that is when it or a header changed.
 # clang has to like it as well, so that both compilers build the tree.
 tidy_hosted := $(schema_src) $(wire_src) $(daemon_src) $(query_src) $(unit_src) $(fuzz_src)
-tidied := $(patsubst %,$(B)/tidy/%.ok,$(tidy_hosted) $(hook_src) $(ext_src))
+tidied := $(patsubst %,$(B)/tidy/%.ok,$(tidy_hosted) $(hook_src) $(ext_src) $(sql_src))
 CLANG_HEADERS = $(eval CLANG_HEADERS := -isystem \
     $$(shell $(CLANG) -print-resource-dir)/include)$(CLANG_HEADERS)
 define tidy
@@ -371,6 +397,10 @@ lint-tidy: $(tidied)
 
 $(B)/tidy/libhook/%.ok: libhook/% $(B)/obj/hook/libhook/$$(basename $$*).o .clang-tidy | venv
 	$(call tidy,$(HOOK))
+
+$(B)/tidy/bindings/loadable/%.ok: bindings/loadable/% \
+    $(B)/obj/sql/bindings/loadable/$$(basename $$*).o .clang-tidy | venv
+	$(call tidy,$(SQL))
 
 $(B)/tidy/bindings/ext/%.ok: bindings/ext/% $(B)/obj/ext/bindings/ext/$$(basename $$*).o \
     .clang-tidy | venv
@@ -397,7 +427,8 @@ install: all ## install under PREFIX (/usr/local); DESTDIR is honoured
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/neaptide/bin \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	install -m 755 $(B)/bin/neap $(B)/bin/neapd $(DESTDIR)$(PREFIX)/lib/neaptide/bin
-	install -m 755 $(B)/lib/libneap.so $(DESTDIR)$(PREFIX)/lib/neaptide/lib
+	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapsql.so \
+	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib
 	cp -R $(B)/python/neaptide $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	find $(DESTDIR)$(PREFIX)/lib/neaptide -name __pycache__ -prune -exec rm -rf {} +
 	ln -sf ../lib/neaptide/bin/neap ../lib/neaptide/bin/neapd $(DESTDIR)$(PREFIX)/bin

@@ -39,8 +39,18 @@ void neap_emit_sample(struct neap_tls *tls, const struct neap_context *caller,
                       const void *block, size_t size,
                       const struct neap_emit_sample *sample);
 
+/* NEAP_SAMPLE_TEMPORARY if this thread has allocated nothing since it allocated the
+ * block, which is sampled: its countdown has not moved. */
+NEAP_ALWAYS_INLINE uint32_t neap_sample_flags(const struct neap_tls *tls,
+                                              const void *block)
+{
+    return block == tls->sampled && tls->left == tls->sampled_left
+               ? NEAP_SAMPLE_TEMPORARY
+               : 0;
+}
+
 /* SAMPLE_FREE of a block that was taken out of the table, before the real call. False:
- * lost. Notices whether the block was temporary. */
+ * lost. `flags` of neap_sample_flags(). */
 bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t flags);
 
 /* REALLOC_DONE, after the real call: there is no allocation to record. */

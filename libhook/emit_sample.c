@@ -102,9 +102,6 @@ bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t fla
     uint32_t delta;
     bool multi;
 
-    /* Nothing of this thread's in between: its countdown has not moved. */
-    if (block == tls->sampled && tls->left == tls->sampled_left)
-        flags |= NEAP_SAMPLE_TEMPORARY;
     if (!begin(tls, true, &delta, &multi)) {
         if (recording())
             neap_record_lost(tls, 0);

@@ -81,7 +81,7 @@ NEAP_COLD void neap_freeing_slowly(struct neap_tls *tls, void *block)
         if (index != NEAP_SAMPLES_NONE) {
             tls->busy = NEAP_RECORDING;
             neap_samples_drop(index, block);
-            neap_emit_sample_free(tls, block, 0);
+            neap_emit_sample_free(tls, block, neap_sample_flags(tls, block));
         }
     }
     tls->busy = NEAP_ALLOCATING;

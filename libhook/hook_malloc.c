@@ -192,7 +192,8 @@ struct given_up {
     uint32_t index; /* of a sampled block, which stays claimed until then */
 };
 
-static struct given_up give_up(struct neap_tls *tls, void *old, uint64_t interval)
+static struct given_up give_up(struct neap_tls *tls, void *old, uint64_t interval,
+                               uint32_t flags)
 {
     struct given_up given = {false, NEAP_SAMPLES_NONE};
 
@@ -203,7 +204,7 @@ static struct given_up give_up(struct neap_tls *tls, void *old, uint64_t interva
     } else {
         given.index = neap_samples_take(old);
         if (given.index != NEAP_SAMPLES_NONE)
-            given.told = neap_emit_sample_free(tls, old, NEAP_SAMPLE_REALLOC);
+            given.told = neap_emit_sample_free(tls, old, flags | NEAP_SAMPLE_REALLOC);
     }
     tls->busy = NEAP_ALLOCATING;
     return given;
@@ -241,6 +242,7 @@ static void *resize(struct neap_tls *tls, const struct neap_context *caller, voi
 {
     struct given_up given;
     uint64_t interval;
+    uint32_t flags;
     void *block;
 
     if (size > PTRDIFF_MAX) { /* must fail, and then nothing has happened */
@@ -250,11 +252,12 @@ static void *resize(struct neap_tls *tls, const struct neap_context *caller, voi
     }
     if (old && size == 0)
         return resize_to_zero(tls, caller, old);
+    flags = neap_sample_flags(tls, old); /* before the new size moves the countdown */
     interval = neap_choose(tls, size);
     if (!old)
         return neap_leave_allocated(tls, caller, neap_real.realloc(NULL, size), size,
                                     interval);
-    given = give_up(tls, old, interval);
+    given = give_up(tls, old, interval, flags);
     block = neap_real.realloc(old, size);
     settle(tls, caller, &given, old, block, size, interval);
     neap_leave(tls);

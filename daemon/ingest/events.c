@@ -84,14 +84,22 @@ void neap_events_stored(struct neap_ingest_process *process)
     }
 }
 
+/* It will be written again, longer: full by now, or still being filled. */
 static bool is_growing(const struct neap_ingest *ingest, const struct neap_kept *kept)
 {
-    for (const struct neap_ingest_process *process = ingest->first; process;
-         process = process->next) {
-        if (process->id == kept->process)
-            return process->track.journal.id == kept->id;
+    const struct neap_ingest_process *process = ingest->first;
+    const struct neap_journal *journal;
+
+    while (process && process->id != kept->process)
+        process = process->next;
+    if (!process)
+        return false;
+    journal = &process->track.journal;
+    for (size_t i = 0; i < journal->full.count; i++) {
+        if (journal->full.data[i].id == kept->id)
+            return true;
     }
-    return false;
+    return journal->id == kept->id;
 }
 
 /*
@@ -102,13 +110,11 @@ struct neap_error *neap_events_trim(struct neap_ingest *ingest)
 {
     uint64_t bytes = ingest->kept_bytes;
 
-    /* A commit that failed may have chosen others: a chunk was still being filled. */
-    for (size_t i = ingest->kept_first; i < ingest->kept.count; i++)
-        ingest->kept.data[i].going = false;
     for (size_t i = ingest->kept_first;
          i < ingest->kept.count && bytes > ingest->max_size; i++) {
         struct neap_kept *kept = &ingest->kept.data[i];
 
+        kept->going = false; /* or a commit has failed */
         if (!kept->id || is_growing(ingest, kept))
             continue;
         TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_EVENTS_DELETE, "i",

@@ -30,10 +30,17 @@ sqlite3 *feed_open(const char *path)
 
 struct neap_ingest *feed_create(sqlite3 *db)
 {
+    return feed_create_with(db, 0, 0);
+}
+
+struct neap_ingest *feed_create_with(sqlite3 *db, uint64_t interval, uint64_t max_size)
+{
     struct neap_recording_info info = {.version = "1.0",
                                        .command = "[\"app\"]",
                                        .start_utc = "2024-01-01T00:00:00.000000Z",
-                                       .policy = "block"};
+                                       .policy = "block",
+                                       .interval = interval,
+                                       .max_size = max_size};
     struct neap_ingest *ingest = NULL;
 
     no_error(neap_ingest_create(db, &info, &ingest));
@@ -170,6 +177,37 @@ void feed_free(struct neap_ingest_process *process, uint32_t lane,
                enum neap_ev_kind kind, uint64_t address)
 {
     struct neap_ev_free record = {.head = neap_ev_head(kind, 0, 0), .address = address};
+
+    feed(process, lane, &record, sizeof(record));
+}
+
+void feed_sample(struct neap_ingest_process *process, uint32_t lane, uint64_t address,
+                 uint64_t size, uint64_t hash, uint64_t interval, uint32_t flags)
+{
+    struct neap_ev_sample record = {.head = neap_ev_head(NEAP_EV_SAMPLE, 0, 0),
+                                    .address = address,
+                                    .size = size,
+                                    .stack = hash,
+                                    .interval = interval,
+                                    .flags = flags};
+
+    feed(process, lane, &record, sizeof(record));
+}
+
+void feed_sample_free(struct neap_ingest_process *process, uint32_t lane,
+                      uint64_t address, uint32_t flags)
+{
+    struct neap_ev_sample_free record = {.head =
+                                             neap_ev_head(NEAP_EV_SAMPLE_FREE, 0, 0),
+                                         .address = address,
+                                         .flags = flags};
+
+    feed(process, lane, &record, sizeof(record));
+}
+
+void feed_realloc_done(struct neap_ingest_process *process, uint32_t lane)
+{
+    uint64_t record = neap_ev_head(NEAP_EV_REALLOC_DONE, 0, 0);
 
     feed(process, lane, &record, sizeof(record));
 }

@@ -14,6 +14,8 @@
 /* An empty recording; `path` is replaced. */
 sqlite3 *feed_open(const char *path);
 struct neap_ingest *feed_create(sqlite3 *db);
+/* With the interval of its samples, and the bytes of events that are kept. */
+struct neap_ingest *feed_create_with(sqlite3 *db, uint64_t interval, uint64_t max_size);
 /* A process of some pid, started at 1000 ns. The first one is main. */
 struct neap_ingest_process *feed_start(struct neap_ingest *ingest, int32_t pid);
 void feed_end(struct neap_ingest_process *process, enum neap_exit_kind kind,
@@ -40,6 +42,12 @@ void feed_alloc(struct neap_ingest_process *process, uint32_t lane,
 /* `kind` is FREE, REALLOC_FREE or REALLOC_FAIL. */
 void feed_free(struct neap_ingest_process *process, uint32_t lane,
                enum neap_ev_kind kind, uint64_t address);
+/* `flags` of NEAP_SAMPLE_*. */
+void feed_sample(struct neap_ingest_process *process, uint32_t lane, uint64_t address,
+                 uint64_t size, uint64_t hash, uint64_t interval, uint32_t flags);
+void feed_sample_free(struct neap_ingest_process *process, uint32_t lane,
+                      uint64_t address, uint32_t flags);
+void feed_realloc_done(struct neap_ingest_process *process, uint32_t lane);
 void feed_map(struct neap_ingest_process *process, uint32_t lane, enum neap_map_op op,
               uint64_t address, uint64_t size, uint64_t hash);
 void feed_exit(struct neap_ingest_process *process, uint32_t lane, int64_t code);
