@@ -138,7 +138,8 @@ def watched(path: Path, *words: str, **env: str) -> list[str]:
         env=clean_environment(env),
     )
     said = []
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     for wish in ("on", "off"):
         assert process.stdout.readline() == b"ready\n"
         said.append(execute([NEAP, "switch", path, wish]).expect(0).stdout)
