@@ -28,8 +28,8 @@ struct neap_scan {
     uint32_t last_tid, last_slot; /* the thread whose group was looked up last */
 
     /* of the sum under way */
-    signed char effect[16]; /* by kind and flags of an event */
-    uint64_t sign;          /* 1, or -1: backwards from the end */
+    int effect[16];  /* by kind and flags of an event */
+    uint64_t sign;   /* 1, or -1: backwards from the end */
     int half;        /* at the moment that counts this half of samples; < 0: all */
     unsigned chunks; /* read so far */
 };

@@ -113,7 +113,7 @@ struct neap_error *neap_scan_moment(struct neap_scan *scan, int64_t ns, int64_t 
 /* ---- what one event does ---- */
 
 /* To a metric, by kind and flags: +1, -1 or nothing. */
-static signed char effect_of(enum neap_metric metric, unsigned flags)
+static int effect_of(enum neap_metric metric, unsigned flags)
 {
     bool temporary = flags & NEAP_CHUNK_TEMPORARY;
 
