@@ -301,6 +301,12 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
     tally->peak_bytes += neap_track_peak(track).amount.bytes;
     tally->live_count += neap_track_blocks(track, track->live).count;
     tally->live_bytes += track->live.bytes;
+    if (track->estimate.interval > tally->interval)
+        tally->interval = track->estimate.interval;
+    for (size_t i = 0; i < track->estimate.sites.count; i++)
+        tally->alloc_variance += track->estimate.sites.data[i].alloc;
+    tally->peak_variance += neap_track_peak(track).variance;
+    tally->live_variance += neap_estimate_live(track->estimate.live).variance;
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally->lost[i] += process->losses[i].amount.count;
 }

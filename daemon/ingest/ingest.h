@@ -101,6 +101,10 @@ struct neap_tally {
     uint64_t peak_bytes; /* sum of each process's own peak */
     uint64_t live_count; /* never freed */
     uint64_t live_bytes;
+    /* Of samples: the largest interval of any process, and the variances of the sums.
+     */
+    uint64_t interval;
+    double alloc_variance, peak_variance, live_variance;
     uint64_t lost[NEAP_LOSS_COUNT]; /* all 0 = exact */
 };
 
