@@ -145,6 +145,10 @@ void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
                        const struct neap_table_slot *slot);
 void neap_ingest_heal(struct neap_ingest_process *process);
 
+/* What is recorded from now on; "off", "exact" or "sampled". */
+void neap_ingest_switched(struct neap_ingest *ingest, uint64_t now_ns,
+                          const char *mode);
+
 /* Samples there have been. */
 uint64_t neap_ingest_samples(const struct neap_ingest *ingest);
 
