@@ -58,6 +58,7 @@ endif
 PYTHON_INCLUDE = $(eval PYTHON_INCLUDE := $$(shell $(PYTHON) -c \
     'import sysconfig; print(sysconfig.get_path("include"))'))$(PYTHON_INCLUDE)
 VENV := $(B)/venv
+VENV_BENCH := $(B)/venv-bench
 VERSION := $(shell sed -n 's/^.define NEAP_VERSION "\(.*\)"/\1/p' schema/base/version.h)
 
 # ---- flags ----
@@ -85,6 +86,8 @@ TARGET := -D_GNU_SOURCE -I. -Wall -Wextra -Werror -Wno-unused-result -O1 -g \
 
 HOSTED_LIBS := -lsqlite3 -ldw -lelf -lzstd -lstdc++ -lm -pthread
 EXT_LIBS := -lsqlite3 -lzstd -lm
+# What any SQLite loads: calls go to the SQLite that loads it (loadable/api.h).
+SQL := $(HOSTED) -include bindings/loadable/api.h
 
 # ---- sources ----
 
@@ -106,9 +109,14 @@ neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
 hook_obj := $(call hook_o,$(hook_src) $(wire_src))
 query_obj := $(call hosted,$(query_src))
 ext_obj := $(ext_src:%.c=$(B)/obj/ext/%.o)
+sql_src := $(wildcard bindings/loadable/*.c)
+sql_obj := $(patsubst %.c,$(B)/obj/sql/%.o,$(sql_src) bindings/query/event_table.c \
+    bindings/query/events.c schema/store/chunk_read.c schema/base/error.c \
+    schema/base/weigh.c)
 
 neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
 hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
+sql := $(if $(sql_src),$(B)/lib/libneapsql.so)
 ext := $(if $(ext_src),$(B)/python/neaptide/_neap.abi3.so)
 package := $(if $(python_src),$(B)/python/.made)
 unit := $(unit_src:tests/unit/%.c=$(OUT)/tests/unit/%)
@@ -131,23 +139,24 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 
 # ---- what people ask for ----
 
-.PHONY: all neapd hook ext package units targets fuzzers demo check test fuzz bench \
+.PHONY: all neapd hook sql ext package units targets fuzzers demo check test fuzz bench \
     lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
     help FORCE
 
-all: neapd hook package ## build neap, neapd, libneap.so and the Python package
+all: neapd hook sql package ## build neap, neapd, the libraries and the Python package
 
 # Sanitizers are for our C programs: the library in the target and the extension in
 # Python would need theirs loaded first, so a sanitized tree has the plain ones.
 neapd: $(neapd) ## build build/bin/neapd alone
 hook: $(hook) ## build build/lib/libneap.so alone
+sql: $(sql) ## build build/lib/libneapsql.so alone
 ext: $(ext) ## build the Python extension alone
 ifdef SANITIZE
 package: neapd hook $(if $(package),$(OUT)/bin/neap $(OUT)/python)
 else
 package: $(package) $(ext) $(if $(package),$(OUT)/bin/neap)
 endif
-units: $(unit)
+units: $(unit) $(OUT)/tests/make_events
 targets: $(targets)
 fuzzers: $(fuzzers)
 venv: $(VENV)/.made
@@ -170,9 +179,13 @@ check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuz
 fuzz: fuzzers venv ## run the fuzzers, FUZZ_SECONDS in all (30)
 	@$(PYTEST) tests/house/test_fuzz.py
 
-bench: all targets ## measure against heaptrack and print the table
-	@$(PYTHON) tests/bench/bench.py --json $(B)/bench.json \
-	    --markdown docs/benchmarks.md
+# The quick form leaves the page in docs alone.
+bench_docs := $(if $(QUICK),$(B)/bench,docs)
+bench: all $(B)/bench-ingest $(VENV_BENCH)/.made ## measure beside other tools; QUICK=1 takes minutes
+	@mkdir -p $(B)/bench
+	@$(VENV_BENCH)/bin/python tests/bench/bench.py $(if $(QUICK),--quick) \
+	    --json $(B)/bench/results.json --markdown $(bench_docs)/benchmarks.md \
+	    --plots $(bench_docs)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
@@ -189,6 +202,7 @@ $(1).flags: FORCE
 endef
 $(eval $(call remember,$(OUT)/obj/hosted,$(HOSTED)))
 $(eval $(call remember,$(B)/obj/hook,$(HOOK)))
+$(eval $(call remember,$(B)/obj/sql,$(SQL)))
 $(eval $(call remember,$(B)/obj/ext,$(HOSTED) for $(PYTHON)))
 
 $(OUT)/obj/hosted/%.o: %.c $(OUT)/obj/hosted.flags
@@ -205,6 +219,11 @@ $(B)/obj/ext/%.o: %.c $(B)/obj/ext.flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(EXT) -c $< -o $@
+
+$(B)/obj/sql/%.o: %.c $(B)/obj/sql.flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(SQL)) -c $< -o $@
 
 $(B)/gen/sql.c: schema/store/embed_sql.py $(wildcard schema/sql/*.sql)
 	$(call say,GEN)
@@ -228,6 +247,12 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 	$(Q)$(CC) -shared $(LDFLAGS) $(hook_obj) -Wl,--version-script=libhook/libhook.map \
 	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
 	    -Wl,-z,nodelete -o $@
+
+$(B)/lib/libneapsql.so: $(sql_obj)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(LDFLAGS) $^ -Wl,-soname,libneapsql.so -Wl,-z,now -Wl,-z,relro \
+	    -Wl,--no-undefined -lzstd -lm -o $@
 
 $(B)/python/neaptide/_neap.abi3.so: $(ext_obj) $(query_obj) $(schema_obj)
 	$(call say,LD)
@@ -282,6 +307,12 @@ $(OUT)/tests/unit/%: $(OUT)/obj/hosted/tests/unit/%.o \
 	$(Q)$(CC) $(SANITIZER) -rdynamic $(LDFLAGS) $^ $(call asked_flags,tests/unit/$*.c) \
 	    -lcmocka $(HOSTED_LIBS) -o $@
 
+# Puts events into recordings that tests make; no test itself.
+$(OUT)/tests/make_events: $(OUT)/obj/hosted/tests/unit/make_events.o $(OUT)/libhosted.a
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZER) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
+
 $(B)/targets/lib%.so: tests/targets/lib%.c
 	$(call say,CC)
 	@mkdir -p $(@D)
@@ -329,10 +360,12 @@ $(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/%.o $(B)/fuzz/libparts.a
 
 # The Python that tests and lint run in. The wheels come from PyPI, versions pinned.
 $(VENV)/.made: tests/requirements.txt
-	@echo '  VENV  $(VENV)'
-	$(Q)rm -rf $(VENV)
-	$(Q)$(PYTHON) -m venv $(VENV)
-	$(Q)$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
+$(VENV_BENCH)/.made: tests/bench/requirements.txt
+$(VENV)/.made $(VENV_BENCH)/.made:
+	@echo '  VENV  $(@D)'
+	$(Q)rm -rf $(@D)
+	$(Q)$(PYTHON) -m venv $(@D)
+	$(Q)$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
 PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS= $(VENV)/bin/python -m pytest
@@ -341,7 +374,7 @@ PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS= $(VENV)/bin/python -m py
 
 lint: lint-format lint-tidy lint-ruff lint-mypy lint-stub ## formatting, clang-tidy, types
 
-c_rooms := schema daemon libhook bindings tests/unit tests/fuzz tests/targets
+c_rooms := schema daemon libhook bindings tests/unit tests/fuzz tests/targets tests/bench
 format_src := $(shell find $(c_rooms) demo -name '*.[ch]' -o -name '*.cc' 2>/dev/null)
 py_lint := bindings/neaptide schema tests demo setup.py
 
@@ -355,7 +388,7 @@ format: venv ## format C and Python as lint wants it
 # A file is looked at again when its object is, that is when it or a header changed.
 # clang has to like it as well, so that both compilers build the tree.
 tidy_hosted := $(schema_src) $(wire_src) $(daemon_src) $(query_src) $(unit_src) $(fuzz_src)
-tidied := $(patsubst %,$(B)/tidy/%.ok,$(tidy_hosted) $(hook_src) $(ext_src))
+tidied := $(patsubst %,$(B)/tidy/%.ok,$(tidy_hosted) $(hook_src) $(ext_src) $(sql_src))
 CLANG_HEADERS = $(eval CLANG_HEADERS := -isystem \
     $$(shell $(CLANG) -print-resource-dir)/include)$(CLANG_HEADERS)
 define tidy
@@ -372,6 +405,10 @@ lint-tidy: $(tidied)
 $(B)/tidy/libhook/%.ok: libhook/% $(B)/obj/hook/libhook/$$(basename $$*).o .clang-tidy | venv
 	$(call tidy,$(HOOK))
 
+$(B)/tidy/bindings/loadable/%.ok: bindings/loadable/% \
+    $(B)/obj/sql/bindings/loadable/$$(basename $$*).o .clang-tidy | venv
+	$(call tidy,$(SQL))
+
 $(B)/tidy/bindings/ext/%.ok: bindings/ext/% $(B)/obj/ext/bindings/ext/$$(basename $$*).o \
     .clang-tidy | venv
 	$(call tidy,$(EXT))
@@ -385,7 +422,7 @@ lint-ruff: venv
 
 lint-mypy: venv
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy tests/house tests/fuzz demo schema setup.py
+	@$(VENV)/bin/mypy tests/house tests/fuzz tests/bench demo schema setup.py
 
 lint-stub: venv ext package
 	@MYPYPATH=$(B)/python PYTHONPATH=$(B)/python $(VENV)/bin/stubtest neaptide._neap
@@ -397,7 +434,8 @@ install: all ## install under PREFIX (/usr/local); DESTDIR is honoured
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/neaptide/bin \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	install -m 755 $(B)/bin/neap $(B)/bin/neapd $(DESTDIR)$(PREFIX)/lib/neaptide/bin
-	install -m 755 $(B)/lib/libneap.so $(DESTDIR)$(PREFIX)/lib/neaptide/lib
+	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapsql.so \
+	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib
 	cp -R $(B)/python/neaptide $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	find $(DESTDIR)$(PREFIX)/lib/neaptide -name __pycache__ -prune -exec rm -rf {} +
 	ln -sf ../lib/neaptide/bin/neap ../lib/neaptide/bin/neapd $(DESTDIR)$(PREFIX)/bin

@@ -6,6 +6,7 @@ What lies in the package when installed:
     neaptide/_neap.abi3.so      questions to recordings; one file for Python >= 3.11
     neaptide/bin/neapd          the collector
     neaptide/lib/libneap.so     what is loaded into programs
+    neaptide/lib/libneapsql.so  what is loaded into SQLite, for the view event
 """
 
 import os
@@ -20,6 +21,7 @@ PARTS = {
     "python/neaptide/_neap.abi3.so": "_neap.abi3.so",
     "bin/neapd": "bin/neapd",
     "lib/libneap.so": "lib/libneap.so",
+    "lib/libneapsql.so": "lib/libneapsql.so",
 }
 
 
@@ -51,7 +53,7 @@ class Make(build_ext):  # type: ignore[misc]
                     f"B={tree}",
                     f"PYTHON={sys.executable}",
                 ),
-                *("neapd", "hook", "ext"),
+                *("neapd", "hook", "sql", "ext"),
             ],
             env=environment,
             check=True,

@@ -26,7 +26,7 @@ NEAP_COLD bool neap_record_first_multi(void)
 static bool put_thread(struct neap_tls *tls)
 {
     uint64_t head = tls->head;
-    struct neap_ev_thread *thread = reserve(tls, &head, sizeof(*thread));
+    struct neap_ev_thread *thread = reserve(tls, &head, sizeof(*thread), false);
 
     if (!thread)
         return false;
@@ -52,7 +52,7 @@ void neap_record_name(struct neap_tls *tls)
 NEAP_COLD bool neap_record_time(struct neap_tls *tls)
 {
     uint64_t head = tls->head, now;
-    struct neap_ev_time *time = reserve(tls, &head, sizeof(*time));
+    struct neap_ev_time *time = reserve(tls, &head, sizeof(*time), false);
 
     if (!time)
         return false;
@@ -109,6 +109,18 @@ NEAP_COLD bool neap_record_attach(struct neap_tls *tls, bool settle)
     return ok;
 }
 
+NEAP_COLD void neap_record_verify(const struct neap_context *caller,
+                                  const uint64_t *pcs, const struct neap_walk *walk)
+{
+    struct neap_data_header *data = neap_process->data;
+    int same = neap_oracle_verify(caller, pcs, walk);
+
+    if (same != 0)
+        atomic_fetch_add_explicit(&data->verified, 1, memory_order_relaxed);
+    if (same < 0)
+        atomic_fetch_add_explicit(&data->verify_differences, 1, memory_order_relaxed);
+}
+
 NEAP_COLD void neap_record_lost(struct neap_tls *tls, uint64_t bytes)
 {
     if (!tls->lane) {
@@ -145,7 +157,7 @@ void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
         return;
     }
     head = tls->head;
-    room = reserve_alloc(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*alloc));
+    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*alloc), true);
     if (NEAP_UNLIKELY(!room)) {
         neap_record_lost(tls, size);
         return;
@@ -175,7 +187,7 @@ bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind, const void *bl
         return false;
     }
     head = tls->head;
-    record = reserve(tls, &head, sizeof(*record));
+    record = reserve(tls, &head, sizeof(*record), false);
     if (NEAP_UNLIKELY(!record)) {
         neap_record_lost(tls, 0);
         return false;

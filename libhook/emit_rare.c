@@ -29,7 +29,7 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
         return;
     }
     head = tls->head;
-    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*record));
+    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*record), false);
     if (!room) {
         neap_record_lost(tls, 0);
         return;
@@ -58,7 +58,8 @@ void neap_emit_module(struct neap_tls *tls, const struct neap_emit_module *modul
     uint32_t length = (uint32_t)(sizeof(struct neap_ev_module) + module->build_id_len +
                                  module->path_len + 7u) &
                       ~7u;
-    struct neap_ev_module *record = tls->lane ? reserve(tls, &head, length) : NULL;
+    struct neap_ev_module *record =
+        tls->lane ? reserve(tls, &head, length, false) : NULL;
 
     if (!record)
         return;
@@ -88,7 +89,7 @@ void neap_emit_exit(struct neap_tls *tls, int status)
     if (!begin(tls, true, &delta, &multi))
         return;
     head = tls->head;
-    record = reserve(tls, &head, sizeof(*record));
+    record = reserve(tls, &head, sizeof(*record), false);
     if (!record)
         return;
     *record =
@@ -108,7 +109,7 @@ void neap_emit_thread_end(struct neap_tls *tls)
         return;
     neap_record_name(tls);
     head = tls->head;
-    record = reserve(tls, &head, sizeof(*record));
+    record = reserve(tls, &head, sizeof(*record), false);
     if (record) {
         *record = neap_ev_head(NEAP_EV_THREAD_END, 0, delta);
         publish(tls, head + sizeof(*record));

@@ -43,7 +43,7 @@ static void *make_room(struct neap_tls *tls, uint64_t *head, uint32_t *delta,
     if (!begin(tls, true, delta, multi))
         return NULL;
     *head = tls->head;
-    return reserve_alloc(tls, head, NEAP_EV_SIZE_MAX + sizeof(struct neap_ev_sample));
+    return reserve(tls, head, NEAP_EV_SIZE_MAX + sizeof(struct neap_ev_sample), true);
 }
 
 void neap_emit_sample(struct neap_tls *tls, const struct neap_context *caller,
@@ -108,7 +108,7 @@ bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t fla
         return false;
     }
     head = tls->head;
-    record = reserve(tls, &head, sizeof(*record));
+    record = reserve(tls, &head, sizeof(*record), false);
     if (!record) {
         neap_record_lost(tls, 0);
         return false;
@@ -133,7 +133,7 @@ void neap_emit_realloc_done(struct neap_tls *tls)
         return;
     }
     head = tls->head;
-    record = reserve(tls, &head, sizeof(*record));
+    record = reserve(tls, &head, sizeof(*record), false);
     if (!record) {
         neap_record_lost(tls, 0);
         return;

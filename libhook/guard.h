@@ -39,6 +39,7 @@ struct neap_tls {
     uint64_t head, tail;               /* of the lane: ours, and the last seen */
     uint64_t now_ns;                   /* clock word when TIME was last written */
     uint64_t base_stamp;               /* TIME.stamp; deltas count from it */
+    uint64_t limit;                    /* of head: beyond it, look at the tail again */
     struct neap_memo *memo;            /* of the last walk; NULL: none */
     uint64_t stack_lo, stack_hi;       /* the thread's own stack; 0 = not known yet */
     const _Atomic uint64_t *tail_word; /* the collector's read position, in ctl */
@@ -51,7 +52,7 @@ struct neap_tls {
     char name[16];
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct neap_tls, left) == 0, "entry.c counts on it");
-_Static_assert(offsetof(struct neap_tls, memo) == 56, "one cache line");
+_Static_assert(offsetof(struct neap_tls, limit) == 56, "one cache line");
 
 extern __thread struct neap_tls neap_tls __attribute__((tls_model("initial-exec")));
 

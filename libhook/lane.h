@@ -19,12 +19,12 @@ bool neap_lane_claim(struct neap_tls *tls);
 /* Give it back; the next owner goes on from our head. */
 void neap_lane_release(struct neap_tls *tls);
 
-/* By the last tail seen the lane is half full: look again, and ring if it is. */
-void neap_lane_half_full(struct neap_tls *tls);
-
-/* neap_lane_half_full for an allocation of `length` bytes: false if what is left is
- * kept for records that matter more (the policy does not wait). */
-bool neap_lane_takes_alloc(struct neap_tls *tls, uint32_t length);
+/*
+ * A record of `length` bytes goes beyond tls->limit: look at the tail again, ring if
+ * the lane is half full, and set the next limit. False: the room that is left is kept
+ * for more important records than this one (`spare`).
+ */
+bool neap_lane_look(struct neap_tls *tls, uint32_t length, bool spare);
 
 /*
  * The lane has no room for `length` bytes. Wait for the collector as the policy says,

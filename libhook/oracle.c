@@ -11,6 +11,7 @@
 
 static int (*libunwind_trace)(void **, int);
 static unsigned long verify_every;
+bool neap_oracle_verifies;
 
 void neap_oracle_configure(const char *every)
 {
@@ -28,6 +29,7 @@ bool neap_oracle_load(bool wanted)
     library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
     found = library ? dlsym(library, "unw_backtrace") : NULL;
     memcpy(&libunwind_trace, &found, sizeof(found));
+    neap_oracle_verifies = found && verify_every > 0;
     return found != NULL;
 }
 
@@ -61,7 +63,7 @@ int neap_oracle_verify(const struct neap_context *context, const uint64_t *pcs,
     unsigned depth, i = 0;
     int result = 1;
 
-    if (NEAP_LIKELY(verify_every == 0) || !libunwind_trace ||
+    if (!neap_oracle_verifies ||
         atomic_fetch_add_explicit(&traces, 1, memory_order_relaxed) % verify_every != 0)
         return 0;
     other = neap_selfmem_map((NEAP_STACK_DEPTH_MAX + 1) * sizeof(*other));

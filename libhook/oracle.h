@@ -18,6 +18,7 @@ void neap_oracle_configure(const char *every);
  * it is a dlopen. False: not loaded. */
 bool neap_oracle_load(bool wanted);
 bool neap_oracle_ready(void);
+extern bool neap_oracle_verifies; /* it is there, and some stacks are to be compared */
 
 /* libunwind's frames from `context` outwards into pcs[NEAP_STACK_DEPTH_MAX]; how many.
  */

@@ -28,6 +28,8 @@ bool neap_record_attach(struct neap_tls *tls, bool settle);
 bool neap_record_time(struct neap_tls *tls);
 bool neap_record_first_multi(void);
 void neap_record_name(struct neap_tls *tls); /* looks it up, tells if it is another */
+void neap_record_verify(const struct neap_context *caller, const uint64_t *pcs,
+                        const struct neap_walk *walk);
 void neap_record_lost(struct neap_tls *tls, uint64_t bytes);
 
 /* ---- order ---- */
@@ -56,29 +58,22 @@ NEAP_ALWAYS_INLINE uint32_t next_seq(uint64_t address, bool multi)
     return seq;
 }
 
-/* Room at *head, waiting if need be; the record is not visible before publish(). */
-NEAP_ALWAYS_INLINE void *reserve(struct neap_tls *tls, uint64_t *head, uint32_t length)
-{
-    void *room;
-
-    if (NEAP_UNLIKELY(*head + length - tls->tail > NEAP_LANE_BYTES / 2))
-        neap_lane_half_full(tls);
-    room = neap_lane_reserve(tls->lane, head, tls->tail, length);
-    return NEAP_LIKELY(room != NULL) ? room : neap_lane_wait(tls, head, length);
-}
-
 /*
- * Room for an allocation. Under the policies that do not wait an eighth of the lane is
- * kept for frees, mappings and the clock: what an allocation that is lost would have
- * said stays unknown, but a free that is lost makes a leak of a block that is known.
+ * Room at *head, waiting if need be; the record is not visible before publish(). Up to
+ * tls->limit there is nothing to look at: the lane is less than half full by the last
+ * tail seen, or was looked at a moment ago.
+ *
+ * `spare`: the record is an allocation, and under the policies that do not wait an
+ * eighth of the lane is kept for others. What a lost allocation would have said stays
+ * unknown, but a free that is lost makes a leak of a block that is known.
  */
-NEAP_ALWAYS_INLINE void *reserve_alloc(struct neap_tls *tls, uint64_t *head,
-                                       uint32_t length)
+NEAP_ALWAYS_INLINE void *reserve(struct neap_tls *tls, uint64_t *head, uint32_t length,
+                                 bool spare)
 {
     void *room;
 
-    if (NEAP_UNLIKELY(*head + length - tls->tail > NEAP_LANE_BYTES / 2) &&
-        !neap_lane_takes_alloc(tls, length))
+    if (NEAP_UNLIKELY(*head + length > tls->limit) &&
+        !neap_lane_look(tls, length, spare))
         return NULL;
     room = neap_lane_reserve(tls->lane, head, tls->tail, length);
     return NEAP_LIKELY(room != NULL) ? room : neap_lane_wait(tls, head, length);
@@ -141,7 +136,6 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     struct neap_ev_stack *stack = room;
     uint32_t generation, tries = 0;
     struct neap_walk walk;
-    int same;
 
     /* Again if a library went meanwhile: objects met on the way then stand in another
      * generation than the stack would. */
@@ -152,16 +146,9 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     } while (NEAP_UNLIKELY(generation != atomic_load_explicit(&neap_process->generation,
                                                               memory_order_acquire)) &&
              ++tries < 8);
-    if (NEAP_UNLIKELY(neap_oracle_ready()))
+    if (NEAP_UNLIKELY(neap_oracle_verifies)) {
         neap_unwind_frames(tls, &walk, stack->pc);
-    same = neap_oracle_verify(caller, stack->pc, &walk);
-    if (NEAP_UNLIKELY(same != 0)) {
-        struct neap_data_header *data = neap_process->data;
-
-        atomic_fetch_add_explicit(&data->verified, 1, memory_order_relaxed);
-        if (same < 0)
-            atomic_fetch_add_explicit(&data->verify_differences, 1,
-                                      memory_order_relaxed);
+        neap_record_verify(caller, stack->pc, &walk);
     }
     if (NEAP_UNLIKELY(walk.fallback))
         atomic_fetch_add_explicit(&neap_process->data->fallbacks, 1,

@@ -278,13 +278,13 @@ struct neap_memo {
     uint64_t stack_hi; /* of the stack they are on: a lane's last thread had another */
     int32_t score;     /* falls with each walk that knew less than half */
     int32_t rest;      /* walks until the next try */
-    struct slot ra[NEAP_STACK_DEPTH_MAX];       /* return addresses */
-    struct slot load[NEAP_STACK_DEPTH_MAX];     /* of rbp */
-    uint32_t load_frame[NEAP_STACK_DEPTH_MAX];  /* the frame that came by its rbp so */
+    struct slot ra[NEAP_STACK_DEPTH_MAX];      /* return addresses */
+    struct slot load[NEAP_STACK_DEPTH_MAX];    /* of rbp */
+    uint32_t load_frame[NEAP_STACK_DEPTH_MAX]; /* the frame that came by its rbp so */
     struct known_frame frame[NEAP_STACK_DEPTH_MAX];
     struct {
         uint64_t slot, pc, bp, rbp_slot;
-        bool by_rbp; /* its CFA is */
+        bool by_rbp;                   /* its CFA is */
     } fresh[NEAP_STACK_DEPTH_MAX + 1]; /* this walk's, innermost first */
 };
 
@@ -306,17 +306,16 @@ static uint64_t address_of(const struct slot *slot)
  * all of them do. */
 NEAP_ALWAYS_INLINE unsigned first_changed(const struct slot *slots, unsigned n)
 {
-    unsigned i = 0;
+    const struct slot *slot = slots, *end = slots + n;
 
-    for (; i + 4 <= n; i += 4)
-        if (NEAP_UNLIKELY(((*slots[i].at ^ slots[i].value) |
-                           (*slots[i + 1].at ^ slots[i + 1].value) |
-                           (*slots[i + 2].at ^ slots[i + 2].value) |
-                           (*slots[i + 3].at ^ slots[i + 3].value)) != 0))
+    for (; end - slot >= 4; slot += 4)
+        if (NEAP_UNLIKELY(
+                ((*slot[0].at ^ slot[0].value) | (*slot[1].at ^ slot[1].value) |
+                 (*slot[2].at ^ slot[2].value) | (*slot[3].at ^ slot[3].value)) != 0))
             break;
-    while (i < n && *slots[i].at == slots[i].value)
-        i++;
-    return i;
+    while (slot < end && *slot->at == slot->value)
+        slot++;
+    return (unsigned)(slot - slots);
 }
 
 /* How many of the frames known, from the root, are as they were. */
@@ -360,8 +359,8 @@ NEAP_ALWAYS_INLINE void remember(struct neap_memo *memo, unsigned base, unsigned
     for (unsigned i = fresh, at = base; i-- > 0; at++) {
         /* Its rule has loaded rbp for the next frame, or left it alone. */
         live = memo->fresh[i].by_rbp || (live && !memo->fresh[i + 1].rbp_slot);
-        memo->ra[at] = (struct slot){
-            (const uint64_t *)(uintptr_t)memo->fresh[i].slot, memo->fresh[i].pc};
+        memo->ra[at] = (struct slot){(const uint64_t *)(uintptr_t)memo->fresh[i].slot,
+                                     memo->fresh[i].pc};
         if (live && memo->fresh[i].rbp_slot) {
             memo->load_frame[loads] = at;
             memo->load[loads++] =
@@ -387,7 +386,8 @@ static void keep_score(struct neap_memo *memo, unsigned base)
 
 /*
  * From the caller outwards to where the walks meet. Returns how many frames stay, with
- * the others in memo->fresh and their number in `*ret_fresh`; UINT_MAX: not by this way.
+ * the others in memo->fresh and their number in `*ret_fresh`; UINT_MAX: not by this
+ * way.
  */
 NEAP_ALWAYS_INLINE unsigned walk_to_known(const struct neap_tls *tls,
                                           struct neap_memo *memo,

@@ -68,10 +68,26 @@
     "missing."
 
 #define NEAP_DOC_Recording_report \
-    "report($self, /, metric='peak', limit=20, pid=None)\n" \
+    "report($self, /, metric='peak', limit=20, pid=None, at=None, start=None," \
+    " end=None, tid=None, min_size=None, max_size=None, by='stack')\n" \
     "--\n" \
     "\n" \
-    "The stacks with the largest metric; None as a limit means all of them."
+    "The stacks with the largest metric; None as a limit means all of them.\n" \
+    "\n" \
+    "Times are seconds since the recording's start. At a time counts what had\n" \
+    "happened up to it. From start to end counts what happened after start " \
+    "and up to\n" \
+    "end: what was allocated there and was still live at the end of it, or " \
+    "the\n" \
+    "highest point in it. tid, min_size and max_size count only blocks that " \
+    "this\n" \
+    "thread allocated, and of these sizes. With by=\"thread\" or by=\"size\" a " \
+    "row is a\n" \
+    "thread, or sizes from one power of two to the next, instead of a stack.\n" \
+    "\n" \
+    "All of these read the events, which a recording may hold only the last " \
+    "of, or\n" \
+    "not at all; then it is a UsageError that says what is left."
 
 #define NEAP_DOC_Recording_leaks \
     "leaks($self, /, suppressions=None, limit=None, pid=None, builtin=True)\n" \
@@ -91,6 +107,16 @@
     "The answer to one SQL statement that reads, with a parameter for each ?.\n" \
     "\n" \
     "Parameters are bound by position; a mapping is a TypeError."
+
+#define NEAP_DOC_Recording_events \
+    "events($self, /, start=None, end=None, pid=None, tid=None)\n" \
+    "--\n" \
+    "\n" \
+    "The events after start and up to end, in seconds: the view event.\n" \
+    "\n" \
+    "tid is the thread that did it. The table is in memory as a whole, some " \
+    "200 bytes\n" \
+    "an event."
 
 #define NEAP_DOC_Recording_live \
     "live($self, /)\n" \
@@ -151,6 +177,9 @@
 #define NEAP_DOC_Report_metric \
     "What the values measure."
 
+#define NEAP_DOC_Report_by \
+    "What a row stands for."
+
 #define NEAP_DOC_Report_unit \
     "What the values count."
 
@@ -161,7 +190,7 @@
     "What suppressions took out of the total and the rows."
 
 #define NEAP_DOC_Report_stacks \
-    "How many stacks the total is of; the limit may show fewer."
+    "How many stacks, threads or classes the total is of, shown or not."
 
 #define NEAP_DOC_Report_processes \
     "How many processes the total covers."
@@ -191,7 +220,8 @@
     "\n"
 
 #define NEAP_DOC_Row \
-    "One stack of a report."
+    "One stack of a report, or one thread, or sizes up to the next power of " \
+    "two."
 
 #define NEAP_DOC_Row_value \
     "Bytes."
@@ -203,13 +233,29 @@
     "Half the width of the 95 % interval; 0 in exact mode."
 
 #define NEAP_DOC_Row_stack_id \
-    "The stack in the views frame, site, live and map_event."
+    "The stack in the views frame, site, live, event and map_event, else " \
+    "None."
 
 #define NEAP_DOC_Row_truncated \
     "Outer frames are missing."
 
 #define NEAP_DOC_Row_frames \
-    "The stack, the caller of the allocation function first."
+    "The stack, the caller of the allocation function first; else empty."
+
+#define NEAP_DOC_Row_pid \
+    "The thread's process; None unless rows are threads."
+
+#define NEAP_DOC_Row_tid \
+    "The thread that allocated; None unless rows are threads."
+
+#define NEAP_DOC_Row_thread \
+    "The thread's name; None unless rows are threads and it is known."
+
+#define NEAP_DOC_Row_min_size \
+    "The smallest size of the row's blocks; None unless rows are sizes."
+
+#define NEAP_DOC_Row_max_size \
+    "The largest size of the row's blocks; None unless rows are sizes."
 
 #define NEAP_DOC_Frame \
     "One frame of a stack."

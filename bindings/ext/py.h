@@ -75,6 +75,9 @@ PyObject *neap_py_row_wrap(struct neap_py_state *state, PyObject *report,
 PyObject *neap_py_frame_wrap(struct neap_py_state *state, PyObject *report,
                              const struct neap_frame *frame);
 
+/* What the rows of a Report stand for. */
+enum neap_report_by neap_py_report_by(PyObject *report);
+
 /* The cells of a row with the columns' names. */
 PyObject *neap_py_table_dict(const struct neap_table *table, size_t row);
 

@@ -23,7 +23,7 @@ static bool check_signals(void *data)
     return stop;
 }
 
-static PyObject *raise_usage(PyObject *self, const char *message)
+PyObject *neap_py_raise_usage(PyObject *self, const char *message)
 {
     PyErr_SetString(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError], message);
     return NULL;
@@ -36,8 +36,9 @@ static bool lock(struct neap_py_recording *self, PyThreadState **thread)
     if (pthread_mutex_lock(&self->lock) == 0)
         return true;
     PyEval_RestoreThread(*thread);
-    raise_usage((PyObject *)self, "the recording is being asked by this very thread: "
-                                  "wait for the answer before asking again");
+    neap_py_raise_usage((PyObject *)self,
+                        "the recording is being asked by this very thread: wait for "
+                        "the answer before asking again");
     return false;
 }
 
@@ -52,7 +53,8 @@ bool neap_py_ask_begin(struct neap_py_ask *ask, PyObject *self)
     }
     pthread_mutex_unlock(&ask->self->lock);
     PyEval_RestoreThread(ask->thread);
-    raise_usage(self, "the recording is closed: open it again with neaptide.open()");
+    neap_py_raise_usage(self,
+                        "the recording is closed: open it again with neaptide.open()");
     return false;
 }
 
@@ -136,96 +138,6 @@ static PyObject *leave(PyObject *self, PyObject *args)
     return close_recording(self, NULL);
 }
 
-/* Ask a report and wrap it. */
-static PyObject *ask_report(PyObject *self, const struct neap_report_query *query)
-{
-    struct neap_report *report = NULL;
-    struct neap_error *error;
-    struct neap_py_ask ask;
-
-    if (!neap_py_ask_begin(&ask, self))
-        return NULL;
-    error = neap_recording_report(ask.self->recording, query, &report);
-    neap_py_ask_end(&ask);
-    if (error)
-        return neap_py_raise(neap_py_state_of(self), error);
-    return neap_py_report_wrap(neap_py_state_of(self), report);
-}
-
-/* The number of an int; a usage error if SQLite has no room for it. */
-static bool int64_of(PyObject *self, PyObject *object, const char *what, int64_t *ret)
-{
-    int64_t number = PyLong_AsLongLong(object);
-
-    if (number == -1 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
-            return false;
-        PyErr_Clear();
-        PyErr_Format(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError],
-                     "%s must fit in 64 bits: from -2**63 to 2**63 - 1", what);
-        return false;
-    }
-    *ret = number;
-    return true;
-}
-
-/* A whole number, or None for `otherwise`. */
-static bool whole_number(PyObject *self, PyObject *object, const char *what,
-                         int64_t otherwise, int64_t *ret)
-{
-    int64_t number = otherwise;
-
-    if (object != Py_None) {
-        if (!int64_of(self, object, what, &number))
-            return false;
-        if (number < 0) {
-            PyErr_Format(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError],
-                         "%s must be 0 or more, or None", what);
-            return false;
-        }
-    }
-    *ret = number;
-    return true;
-}
-
-static PyObject *report(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"metric", "limit", "pid", NULL};
-    struct neap_report_query query = {0};
-    PyObject *limit = NULL, *pid = Py_None;
-    const char *metric = "peak";
-    struct neap_error *error;
-
-    query.limit = 20;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|sOO:report", names, &metric,
-                                     &limit, &pid) ||
-        (limit && !whole_number(self, limit, "limit", -1, &query.limit)) ||
-        !whole_number(self, pid, "pid", 0, &query.pid))
-        return NULL;
-    query.has_pid = pid != Py_None;
-    error = neap_metric_parse(metric, &query.metric);
-    if (error)
-        return neap_py_raise(neap_py_state_of(self), error);
-    return ask_report(self, &query);
-}
-
-static PyObject *leaks(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"suppressions", "limit", "pid", "builtin", NULL};
-    struct neap_report_query query = {.metric = NEAP_METRIC_LIVE};
-    PyObject *limit = Py_None, *pid = Py_None;
-    int builtin = 1;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zOOp:leaks", names,
-                                     &query.suppressions, &limit, &pid, &builtin) ||
-        !whole_number(self, limit, "limit", -1, &query.limit) ||
-        !whole_number(self, pid, "pid", 0, &query.pid))
-        return NULL;
-    query.has_pid = pid != Py_None;
-    query.builtin_suppressions = builtin != 0;
-    return ask_report(self, &query);
-}
-
 /* One parameter of SQL. What it points to is alive as long as the caller's tuple. */
 static bool parameter(PyObject *self, PyObject *value, struct neap_cell *ret)
 {
@@ -236,7 +148,8 @@ static bool parameter(PyObject *self, PyObject *value, struct neap_cell *ret)
         return true;
     if (PyLong_Check(value)) {
         ret->type = NEAP_CELL_INTEGER;
-        return int64_of(self, value, "an int as a parameter of SQL", &ret->integer);
+        return neap_py_int64(self, value, "an int as a parameter of SQL",
+                             &ret->integer);
     }
     if (PyFloat_Check(value)) {
         ret->type = NEAP_CELL_REAL;
@@ -257,7 +170,8 @@ static bool parameter(PyObject *self, PyObject *value, struct neap_cell *ret)
         ret->length = (uint32_t)length;
         return length <= INT32_MAX;
     }
-    raise_usage(self, "a parameter of SQL must be int, float, str, bytes or None");
+    neap_py_raise_usage(self,
+                        "a parameter of SQL must be int, float, str, bytes or None");
     return false;
 }
 
@@ -381,9 +295,12 @@ static PyGetSetDef getters[] = {
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef methods[] = {
-    {"report", KEYWORDS(report), METH_VARARGS | METH_KEYWORDS,
+    {"report", KEYWORDS(neap_py_report), METH_VARARGS | METH_KEYWORDS,
      NEAP_DOC_Recording_report},
-    {"leaks", KEYWORDS(leaks), METH_VARARGS | METH_KEYWORDS, NEAP_DOC_Recording_leaks},
+    {"leaks", KEYWORDS(neap_py_leaks), METH_VARARGS | METH_KEYWORDS,
+     NEAP_DOC_Recording_leaks},
+    {"events", KEYWORDS(neap_py_events), METH_VARARGS | METH_KEYWORDS,
+     NEAP_DOC_Recording_events},
     {"sql", KEYWORDS(sql), METH_VARARGS | METH_KEYWORDS, NEAP_DOC_Recording_sql},
     {"live", live, METH_NOARGS, NEAP_DOC_Recording_live},
     {"maps", maps, METH_NOARGS, NEAP_DOC_Recording_maps},

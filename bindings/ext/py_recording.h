@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside neaptide.Recording, for the files that it is made of: py_recording.c asks,
- * py_summary.c tells what the recording is about.
+ * Inside neaptide.Recording, for the files that it is made of: py_recording.c opens and
+ * asks SQL, py_questions.c asks the rest, py_summary.c tells what the recording is
+ * about.
  */
 #ifndef NEAP_BINDINGS_EXT_PY_RECORDING_H
 #define NEAP_BINDINGS_EXT_PY_RECORDING_H
@@ -30,6 +31,16 @@ void neap_py_ask_end(struct neap_py_ask *ask);
 /* Ask SQL. NULL: an exception is set. */
 struct neap_table *neap_py_ask_sql(PyObject *self, const char *sql,
                                    const struct neap_cell *parameters, size_t count);
+
+/* Set a usage error. Returns NULL. */
+PyObject *neap_py_raise_usage(PyObject *self, const char *message);
+/* The number of an int; a usage error if SQLite has no room for it. */
+bool neap_py_int64(PyObject *self, PyObject *object, const char *what, int64_t *ret);
+
+/* Questions. */
+PyObject *neap_py_report(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *neap_py_leaks(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *neap_py_events(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* Attributes. */
 PyObject *neap_py_get_state(PyObject *self, void *closure);

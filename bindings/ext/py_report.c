@@ -76,6 +76,17 @@ static PyObject *get_metric(PyObject *self, void *closure)
     return PyUnicode_FromString(neap_metric_name(report_of(self)->metric));
 }
 
+enum neap_report_by neap_py_report_by(PyObject *report)
+{
+    return report_of(report)->by;
+}
+
+static PyObject *get_by(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyUnicode_FromString(neap_by_name(report_of(self)->by));
+}
+
 static PyObject *get_unit(PyObject *self, void *closure)
 {
     (void)self, (void)closure;
@@ -95,7 +106,8 @@ static PyObject *get_suppressed(PyObject *self, void *closure)
     const struct neap_report *report = report_of(self);
 
     (void)closure;
-    return total(self, report->suppressed_value, 0, report->suppressed_count);
+    return total(self, report->suppressed_value, report->suppressed_ci95,
+                 report->suppressed_count);
 }
 
 static PyObject *get_stacks(PyObject *self, void *closure)
@@ -153,14 +165,21 @@ static PyObject *repr(PyObject *self)
 {
     const struct neap_report *report = report_of(self);
 
+    static const char *const nouns[] = {
+        [NEAP_BY_STACK] = "stacks",
+        [NEAP_BY_THREAD] = "threads",
+        [NEAP_BY_SIZE] = "sizes",
+    };
+
     return PyUnicode_FromFormat(
-        "<Report %s: %lld bytes, %lu of %lld stacks>", neap_metric_name(report->metric),
+        "<Report %s: %lld bytes, %lu of %lld %s>", neap_metric_name(report->metric),
         (long long)report->total_value, (unsigned long)report->count,
-        (long long)report->stacks);
+        (long long)report->stacks, nouns[report->by]);
 }
 
 static PyGetSetDef getters[] = {
     {"metric", get_metric, NULL, NEAP_DOC_Report_metric, NULL},
+    {"by", get_by, NULL, NEAP_DOC_Report_by, NULL},
     {"unit", get_unit, NULL, NEAP_DOC_Report_unit, NULL},
     {"total", get_total, NULL, NEAP_DOC_Report_total, NULL},
     {"suppressed", get_suppressed, NULL, NEAP_DOC_Report_suppressed, NULL},

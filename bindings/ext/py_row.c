@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * neaptide.Row: one stack of a report, with its numbers.
+ * neaptide.Row: one stack, thread or class of sizes of a report, with its numbers.
  */
 #include "bindings/ext/docstrings.h"
 #include "bindings/ext/py.h"
@@ -58,6 +58,8 @@ static PyObject *get_ci95(PyObject *self, void *closure)
 static PyObject *get_stack_id(PyObject *self, void *closure)
 {
     (void)closure;
+    if (neap_py_report_by(((struct row *)self)->report) != NEAP_BY_STACK)
+        Py_RETURN_NONE;
     return PyLong_FromLongLong(row_of(self)->stack_id);
 }
 
@@ -83,6 +85,49 @@ static PyObject *get_frames(PyObject *self, void *closure)
     return frames;
 }
 
+static enum neap_report_by by_of(PyObject *self)
+{
+    return neap_py_report_by(((struct row *)self)->report);
+}
+
+static PyObject *get_pid(PyObject *self, void *closure)
+{
+    (void)closure;
+    if (by_of(self) != NEAP_BY_THREAD)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(row_of(self)->pid);
+}
+
+static PyObject *get_tid(PyObject *self, void *closure)
+{
+    (void)closure;
+    if (by_of(self) != NEAP_BY_THREAD)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(row_of(self)->tid);
+}
+
+static PyObject *get_thread(PyObject *self, void *closure)
+{
+    (void)closure;
+    return neap_py_text(row_of(self)->name);
+}
+
+static PyObject *get_min_size(PyObject *self, void *closure)
+{
+    (void)closure;
+    if (by_of(self) != NEAP_BY_SIZE)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(row_of(self)->min_size);
+}
+
+static PyObject *get_max_size(PyObject *self, void *closure)
+{
+    (void)closure;
+    if (by_of(self) != NEAP_BY_SIZE)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(row_of(self)->max_size);
+}
+
 static PyObject *repr(PyObject *self)
 {
     const struct neap_row *row = row_of(self);
@@ -92,8 +137,19 @@ static PyObject *repr(PyObject *self)
 
     if (!name)
         return NULL;
-    text = PyUnicode_FromFormat("<Row %lld bytes, count %lld, allocated by %U>",
-                                (long long)row->value, (long long)row->count, name);
+    if (by_of(self) == NEAP_BY_THREAD)
+        text = PyUnicode_FromFormat("<Row %lld bytes, count %lld, of thread %lld>",
+                                    (long long)row->value, (long long)row->count,
+                                    (long long)row->tid);
+    else if (by_of(self) == NEAP_BY_SIZE)
+        text = PyUnicode_FromFormat("<Row %lld bytes, count %lld, of sizes %llu to "
+                                    "%llu>",
+                                    (long long)row->value, (long long)row->count,
+                                    (unsigned long long)row->min_size,
+                                    (unsigned long long)row->max_size);
+    else
+        text = PyUnicode_FromFormat("<Row %lld bytes, count %lld, allocated by %U>",
+                                    (long long)row->value, (long long)row->count, name);
     Py_DECREF(name);
     return text;
 }
@@ -105,6 +161,11 @@ static PyGetSetDef getters[] = {
     {"stack_id", get_stack_id, NULL, NEAP_DOC_Row_stack_id, NULL},
     {"truncated", get_truncated, NULL, NEAP_DOC_Row_truncated, NULL},
     {"frames", get_frames, NULL, NEAP_DOC_Row_frames, NULL},
+    {"pid", get_pid, NULL, NEAP_DOC_Row_pid, NULL},
+    {"tid", get_tid, NULL, NEAP_DOC_Row_tid, NULL},
+    {"thread", get_thread, NULL, NEAP_DOC_Row_thread, NULL},
+    {"min_size", get_min_size, NULL, NEAP_DOC_Row_min_size, NULL},
+    {"max_size", get_max_size, NULL, NEAP_DOC_Row_max_size, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

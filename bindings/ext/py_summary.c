@@ -189,7 +189,8 @@ PyObject *neap_py_get_processes(PyObject *self, void *closure)
         " allocator, interval, unwinder, live_bytes, live_count, peak_bytes, "
         "peak_count,"
         " peak_ns, foreign_free_count, truncated_stacks, verified, verify_differences,"
-        " waits FROM process";
+        " waits, fallbacks, event_count, event_first, event_first_ns, peak_event,"
+        " live_variance, peak_variance FROM process";
     struct neap_cell lost = {.type = NEAP_CELL_INTEGER};
     struct neap_summary summary;
     struct neap_table *table;

@@ -15,6 +15,7 @@ from _typeshed import structseq
 __version__: str
 
 _Metric = Literal["live", "peak", "allocated", "temporary"]
+_By = Literal["stack", "thread", "size"]
 _Cell = int | float | str | bytes | None
 
 @type_check_only
@@ -99,8 +100,26 @@ class Recording:
         metric: _Metric | str = "peak",
         limit: int | None = 20,
         pid: int | None = None,
+        at: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        tid: int | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        by: _By | str = "stack",
     ) -> Report:
-        """The stacks with the largest metric; None as a limit means all of them."""
+        """The stacks with the largest metric; None as a limit means all of them.
+
+        Times are seconds since the recording's start. At a time counts what had
+        happened up to it. From start to end counts what happened after start and up to
+        end: what was allocated there and was still live at the end of it, or the
+        highest point in it. tid, min_size and max_size count only blocks that this
+        thread allocated, and of these sizes. With by="thread" or by="size" a row is a
+        thread, or sizes from one power of two to the next, instead of a stack.
+
+        All of these read the events, which a recording may hold only the last of, or
+        not at all; then it is a UsageError that says what is left.
+        """
     def leaks(
         self,
         suppressions: str | None = None,
@@ -117,6 +136,18 @@ class Recording:
         """The answer to one SQL statement that reads, with a parameter for each ?.
 
         Parameters are bound by position; a mapping is a TypeError.
+        """
+    def events(
+        self,
+        start: float | None = None,
+        end: float | None = None,
+        pid: int | None = None,
+        tid: int | None = None,
+    ) -> Table:
+        """The events after start and up to end, in seconds: the view event.
+
+        tid is the thread that did it. The table is in memory as a whole, some 200 bytes
+        an event.
         """
     def live(self) -> Table:
         """The blocks that were never freed: the view live."""
@@ -160,6 +191,9 @@ class Report:
     def metric(self) -> _Metric:
         """What the values measure."""
     @property
+    def by(self) -> _By:
+        """What a row stands for."""
+    @property
     def unit(self) -> Literal["bytes"]:
         """What the values count."""
     @property
@@ -170,7 +204,7 @@ class Report:
         """What suppressions took out of the total and the rows."""
     @property
     def stacks(self) -> int:
-        """How many stacks the total is of; the limit may show fewer."""
+        """How many stacks, threads or classes the total is of, shown or not."""
     @property
     def processes(self) -> int:
         """How many processes the total covers."""
@@ -185,7 +219,7 @@ class Report:
 
 @final
 class Row:
-    """One stack of a report."""
+    """One stack of a report, or one thread, or sizes up to the next power of two."""
 
     @property
     def value(self) -> int:
@@ -197,14 +231,29 @@ class Row:
     def ci95(self) -> float:
         """Half the width of the 95 % interval; 0 in exact mode."""
     @property
-    def stack_id(self) -> int:
-        """The stack in the views frame, site, live and map_event."""
+    def stack_id(self) -> int | None:
+        """The stack in the views frame, site, live, event and map_event, else None."""
     @property
     def truncated(self) -> bool:
         """Outer frames are missing."""
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The stack, the caller of the allocation function first."""
+        """The stack, the caller of the allocation function first; else empty."""
+    @property
+    def pid(self) -> int | None:
+        """The thread's process; None unless rows are threads."""
+    @property
+    def tid(self) -> int | None:
+        """The thread that allocated; None unless rows are threads."""
+    @property
+    def thread(self) -> str | None:
+        """The thread's name; None unless rows are threads and it is known."""
+    @property
+    def min_size(self) -> int | None:
+        """The smallest size of the row's blocks; None unless rows are sizes."""
+    @property
+    def max_size(self) -> int | None:
+        """The largest size of the row's blocks; None unless rows are sizes."""
 
 @final
 class Frame:

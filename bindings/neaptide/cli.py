@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "the stacks that hold or allocate the most",
     "leaks": "blocks that were never freed, by stack",
     "sql": "ask a recording in SQL",
+    "switch": "begin or stop recording in programs that run",
     "export": "write a recording in another tool's format",
     "doctor": "say what this machine permits, and how to fix the rest",
 }

@@ -36,6 +36,13 @@ enum neap_metric {
     NEAP_METRIC_TEMPORARY, /* freed before the thread's next allocation */
 };
 
+/* What the rows of a report stand for. */
+enum neap_report_by {
+    NEAP_BY_STACK,
+    NEAP_BY_THREAD, /* that allocated the blocks */
+    NEAP_BY_SIZE,   /* powers of two */
+};
+
 enum neap_recording_state {
     NEAP_RECORDING_FINISHED, /* whole: every process had ended */
     NEAP_RECORDING_RUNNING,  /* neapd still writes it */
@@ -74,10 +81,13 @@ struct neap_frame {
 };
 
 struct neap_row {
-    int64_t stack_id;
-    int64_t value; /* bytes */
-    int64_t count; /* blocks for live and peak, calls otherwise */
-    double ci95;
+    int64_t stack_id;            /* by stack */
+    int64_t pid, tid;            /* by thread */
+    const char *name;            /* of the thread; NULL where it is not known */
+    uint64_t min_size, max_size; /* by size: of the class, in bytes */
+    int64_t value;               /* bytes */
+    int64_t count;               /* blocks for live and peak, calls otherwise */
+    double ci95; /* half the width of the 95 % interval; 0 in exact mode */
     uint32_t depth;
     bool truncated;                         /* outer frames are missing */
     const struct neap_frame *const *frames; /* innermost first */
@@ -85,21 +95,35 @@ struct neap_row {
 
 struct neap_report {
     enum neap_metric metric;
+    enum neap_report_by by;
     int64_t total_value, /* over all stacks asked about, not the rows only */
         total_count;
     double total_ci95;
     int64_t suppressed_value, suppressed_count; /* leaks: not in total, not in rows */
-    int64_t stacks;            /* in the total; `count` of them are here */
+    double suppressed_ci95;
+    int64_t stacks; /* or threads, or classes: in the total; `count` are here */
     int64_t processes, images; /* that the total covers, see neap_summary */
     uint32_t count;
     const struct neap_row *rows; /* by value, largest first, then by stack_id */
 };
 
+/*
+ * Without times, tid, sizes and `by` a report is read off the aggregates. With any of
+ * them it is a scan of the events.
+ *
+ * At a time: what had happened up to then. From one time to another: what happened
+ * after the one and up to the other; `live` is then what was allocated in between and
+ * not freed, `peak` the highest point in between.
+ */
 struct neap_report_query {
     enum neap_metric metric;
-    int64_t limit; /* rows; < 0 = all */
-    int64_t pid;   /* with has_pid: of this process only */
-    bool has_pid;
+    enum neap_report_by by;
+    int64_t limit;                 /* rows; < 0 = all */
+    int64_t pid;                   /* with has_pid: of this process only */
+    int64_t at_ns, from_ns, to_ns; /* with has_… */
+    int64_t tid;                   /* with has_tid: blocks this thread allocated */
+    int64_t min_size, max_size;    /* with has_…: blocks of these sizes */
+    bool has_pid, has_at, has_from, has_to, has_tid, has_min_size, has_max_size;
     bool builtin_suppressions; /* what the C and C++ runtimes keep on purpose */
     const char *suppressions;  /* text of an LSan suppression file, or NULL */
 };
@@ -126,6 +150,10 @@ struct neap_error *neap_report_collapsed(const struct neap_report *report, char 
 const char *neap_metric_name(enum neap_metric metric);
 struct neap_error *neap_metric_parse(const char *name,
                                      enum neap_metric *ret) NEAP_MUST_CHECK;
+/* The same for what rows stand for: stack, thread, size. */
+const char *neap_by_name(enum neap_report_by by);
+struct neap_error *neap_by_parse(const char *name,
+                                 enum neap_report_by *ret) NEAP_MUST_CHECK;
 
 enum neap_cell_type {
     NEAP_CELL_NULL = 0,

@@ -9,10 +9,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bindings/query/event_table.h"
 #include "schema/base/cleanup.h"
 
 /* SQLite's instructions between two looks at the caller's wish to stop: about 1 ms. */
 #define CHECK_EVERY 50000
+
+/* Make the view `event` readable, and see that it is. */
+static struct neap_error *add_events(struct neap_recording *recording)
+{
+    neap_auto_stmt sqlite3_stmt *stmt = NULL;
+
+    if (neap_event_table_register(recording->db) != SQLITE_OK)
+        return neap_recording_error(recording);
+    if (sqlite3_prepare_v2(recording->db, "SELECT * FROM event", -1, &stmt, NULL) ==
+        SQLITE_OK)
+        return NULL;
+    if ((sqlite3_errcode(recording->db) & 0xff) == SQLITE_ERROR)
+        return neap_error_create(NEAP_ERROR_DAMAGED,
+                                 "%s is damaged: view event: %s; record again",
+                                 recording->path, sqlite3_errmsg(recording->db));
+    return neap_recording_error(recording);
+}
 
 struct neap_error *neap_recording_open(const char *path, struct neap_recording **ret)
 {
@@ -28,7 +46,13 @@ struct neap_error *neap_recording_open(const char *path, struct neap_recording *
     recording->path = strdup(path);
     if (!recording->path)
         return NEAP_NO_MEMORY;
-    recording->db = neap_take(db);
+    recording->db = db;
+    error = add_events(recording);
+    if (error) {
+        free(recording->path);
+        return error;
+    }
+    db = NULL;
     *ret = neap_take(recording);
     return NULL;
 }
@@ -75,6 +99,11 @@ struct neap_error *neap_recording_error(struct neap_recording *recording)
     case SQLITE_INTERRUPT:
         return neap_error_create(NEAP_ERROR_CANCELLED, "stopped before the answer");
     case SQLITE_CORRUPT:
+        /* The table of events has said which, and what to do. */
+        if (sqlite3_extended_errcode(recording->db) == SQLITE_CORRUPT_VTAB)
+            return neap_error_create(NEAP_ERROR_DAMAGED, "%s",
+                                     sqlite3_errmsg(recording->db));
+        return neap_recording_damaged(recording, sqlite3_errmsg(recording->db));
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
         return neap_recording_damaged(recording, sqlite3_errmsg(recording->db));

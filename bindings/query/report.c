@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The top stacks by a metric: sites of all processes asked about, added up by stack.
+ * The top stacks by a metric: sites of all processes asked about, added up by stack. Or
+ * threads, or sizes, or what was at a time: then the events are scanned (scan.h).
  *
  * Totals are added up here, over every stack that is not suppressed, while rows and
  * their frames are kept for the first `limit` of them only. The peak of several
  * processes is the sum of each one's own: they need not have happened together.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "bindings/query/frames.h"
+#include "bindings/query/scan.h"
 #include "bindings/query/suppress.h"
+#include "bindings/query/window.h"
 #include "schema/base/cleanup.h"
+#include "schema/base/weigh.h"
 
 /* The public part first, so that the one is the other. */
 struct report {
@@ -18,18 +23,31 @@ struct report {
     struct neap_arena arena;
     struct neap_row *rows;
     size_t room;
+    uint64_t interval; /* the largest of the processes' asked about */
+    double variance, suppressed_variance;
+};
+
+/* What the rows of one answer are made with. */
+struct making {
+    struct neap_recording *recording;
+    const struct neap_report_query *query;
+    struct report *report;
+    struct neap_frames frames;
+    struct neap_suppress *suppress;
+    sqlite3_stmt *name; /* of a thread */
 };
 
 static const char *const questions[] = {
-#define QUESTION(bytes, count)                                            \
-    "SELECT stack, sum(" bytes "), sum(" count ") FROM raw_site"          \
-    " WHERE ?1 OR process IN (SELECT id FROM raw_process WHERE pid = ?2)" \
-    " GROUP BY stack HAVING sum(" bytes ") > 0 OR sum(" count ") > 0"     \
+#define QUESTION(what)                                                               \
+    "SELECT stack, sum(" what "_bytes), sum(" what "_count), sum(" what "_variance)" \
+    " FROM raw_site"                                                                 \
+    " WHERE ?1 OR process IN (SELECT id FROM raw_process WHERE pid = ?2)"            \
+    " GROUP BY stack HAVING sum(" what "_bytes) > 0 OR sum(" what "_count) > 0"      \
     " ORDER BY 2 DESC, 1"
-    [NEAP_METRIC_LIVE] = QUESTION("live_bytes", "live_count"),
-    [NEAP_METRIC_PEAK] = QUESTION("peak_bytes", "peak_count"),
-    [NEAP_METRIC_ALLOCATED] = QUESTION("alloc_bytes", "alloc_count"),
-    [NEAP_METRIC_TEMPORARY] = QUESTION("temporary_bytes", "temporary_count"),
+    [NEAP_METRIC_LIVE] = QUESTION("live"),
+    [NEAP_METRIC_PEAK] = QUESTION("peak"),
+    [NEAP_METRIC_ALLOCATED] = QUESTION("alloc"),
+    [NEAP_METRIC_TEMPORARY] = QUESTION("temporary"),
 #undef QUESTION
 };
 
@@ -49,50 +67,16 @@ static void report_guard(struct report **report)
     neap_report_destroy((struct neap_report *)*report);
 }
 
-/* "no process 7 in app.neap: it holds 3, 4 and 5 more" */
-static struct neap_error *unknown_pid(struct neap_recording *recording, int64_t pid)
-{
-    neap_auto_stmt sqlite3_stmt *stmt = NULL;
-    char list[160] = "";
-    size_t length = 0;
-    int64_t more = 0;
-    struct neap_error *error = neap_recording_prepare(
-        recording, "SELECT pid FROM raw_process GROUP BY pid ORDER BY min(id)", &stmt);
-    int status;
-
-    if (error)
-        return error;
-    while ((status = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (length > sizeof(list) - 48)
-            more++;
-        else
-            length += (size_t)snprintf(list + length, sizeof(list) - length, "%s%lld",
-                                       length ? ", " : "",
-                                       (long long)sqlite3_column_int64(stmt, 0));
-    }
-    if (status != SQLITE_DONE)
-        return neap_recording_error(recording);
-    if (length == 0)
-        return neap_error_create(NEAP_ERROR_USAGE,
-                                 "no process %lld in %s: it holds no process at all",
-                                 (long long)pid, recording->path);
-    if (more)
-        snprintf(list + length, sizeof(list) - length, " and %lld more",
-                 (long long)more);
-    return neap_error_create(NEAP_ERROR_USAGE,
-                             "no process %lld in %s: choose one of %s", (long long)pid,
-                             recording->path, list);
-}
-
-/* How many processes the answer covers. */
+/* How many processes the answer covers, and with what interval they were sampled. */
 static struct neap_error *count_processes(struct neap_recording *recording,
                                           const struct neap_report_query *query,
-                                          struct neap_report *ret)
+                                          struct report *report)
 {
     neap_auto_stmt sqlite3_stmt *stmt = NULL;
     struct neap_error *error = neap_recording_prepare(
         recording,
-        "SELECT count(DISTINCT pid), count(*) FROM raw_process WHERE ?1 OR pid = ?2",
+        "SELECT count(DISTINCT pid), count(*), coalesce(max(interval), 0)"
+        " FROM raw_process WHERE ?1 OR pid = ?2",
         &stmt);
 
     if (error)
@@ -101,10 +85,13 @@ static struct neap_error *count_processes(struct neap_recording *recording,
     sqlite3_bind_int64(stmt, 2, query->pid);
     if (sqlite3_step(stmt) != SQLITE_ROW)
         return neap_recording_error(recording);
-    ret->processes = sqlite3_column_int64(stmt, 0);
-    ret->images = sqlite3_column_int64(stmt, 1);
-    if (query->has_pid && ret->images == 0)
-        return unknown_pid(recording, query->pid);
+    report->report.processes = sqlite3_column_int64(stmt, 0);
+    report->report.images = sqlite3_column_int64(stmt, 1);
+    report->interval = (uint64_t)sqlite3_column_int64(stmt, 2);
+    if (query->has_pid && report->report.images == 0)
+        return neap_window_choose(
+            recording, "process", query->pid,
+            "SELECT pid FROM raw_process GROUP BY pid ORDER BY min(id)", query);
     return NULL;
 }
 
@@ -131,50 +118,95 @@ static struct neap_error *push(struct report *report, const struct neap_row *row
     return NULL;
 }
 
-/* Put one stack where it belongs: suppressed, in the total, in the rows. */
-static struct neap_error *take_row(struct report *report, struct neap_frames *frames,
-                                   const struct neap_report_query *query,
-                                   const struct neap_suppress *suppress,
-                                   struct neap_row *row)
+static void making_guard(struct making *making)
 {
+    neap_frames_deinit(&making->frames);
+    neap_suppress_destroy(making->suppress);
+    sqlite3_finalize(making->name);
+}
+
+static struct neap_error *begin(struct making *making)
+{
+    const char *suppressions = making->query->suppressions;
+    struct neap_error *error = NULL;
+
+    if (suppressions)
+        error = neap_suppress_create(suppressions, &making->suppress);
+    if (!error)
+        error = neap_frames_init(&making->frames, making->recording,
+                                 &making->report->arena);
+    if (!error && making->query->by == NEAP_BY_THREAD)
+        error = neap_recording_prepare(
+            making->recording,
+            "SELECT t.name FROM raw_thread t JOIN raw_process p ON p.id = t.process"
+            " WHERE p.pid = ? AND t.tid = ? ORDER BY t.id DESC",
+            &making->name);
+    return error;
+}
+
+/* Fill in what a row stands for. */
+static struct neap_error *describe(struct making *making, struct neap_row *row)
+{
+    const char *name;
+    int status;
+
+    if (making->query->by == NEAP_BY_STACK)
+        return neap_frames_load(&making->frames, row);
+    if (making->query->by == NEAP_BY_SIZE)
+        return NULL;
+    sqlite3_reset(making->name);
+    sqlite3_bind_int64(making->name, 1, row->pid);
+    sqlite3_bind_int64(making->name, 2, row->tid);
+    status = sqlite3_step(making->name);
+    if (status != SQLITE_ROW && status != SQLITE_DONE)
+        return neap_recording_error(making->recording);
+    name = status == SQLITE_ROW ? (const char *)sqlite3_column_text(making->name, 0)
+                                : NULL;
+    if (!name)
+        return NULL;
+    row->name = neap_arena_copy(&making->report->arena, name, strlen(name));
+    return row->name ? NULL : NEAP_NO_MEMORY;
+}
+
+/* Put one row where it belongs: suppressed, in the total, in the rows. */
+static struct neap_error *take_row(struct making *making, struct neap_row *row,
+                                   double variance)
+{
+    const struct neap_report_query *query = making->query;
+    struct report *report = making->report;
     struct neap_report *totals = &report->report;
     bool wanted = query->limit < 0 || totals->count < query->limit;
     struct neap_error *error;
 
-    if (wanted || suppress || query->builtin_suppressions) {
-        error = neap_frames_load(frames, row);
+    if (wanted || making->suppress || query->builtin_suppressions) {
+        error = describe(making, row);
         if (error)
             return error;
     }
-    if ((suppress && neap_suppress_match(suppress, row)) ||
+    if ((making->suppress && neap_suppress_match(making->suppress, row)) ||
         (query->builtin_suppressions && neap_suppress_builtin(row))) {
         totals->suppressed_value = add(totals->suppressed_value, row->value);
         totals->suppressed_count = add(totals->suppressed_count, row->count);
+        report->suppressed_variance += variance;
         return NULL;
     }
     totals->total_value = add(totals->total_value, row->value);
     totals->total_count = add(totals->total_count, row->count);
+    report->variance += variance;
     totals->stacks++;
+    row->ci95 = neap_ci95(variance, report->interval);
     return wanted ? push(report, row) : NULL;
 }
 
-static struct neap_error *read_sites(struct neap_recording *recording,
-                                     const struct neap_report_query *query,
-                                     struct report *report)
+static struct neap_error *read_sites(struct making *making)
 {
-    neap_auto(neap_suppress_guard) struct neap_suppress *suppress = NULL;
-    neap_auto(neap_frames_deinit) struct neap_frames frames = {0};
     neap_auto_stmt sqlite3_stmt *stmt = NULL;
-    struct neap_error *error;
+    const struct neap_report_query *query = making->query;
     int status;
+    struct neap_error *error =
+        neap_recording_prepare(making->recording, questions[query->metric], &stmt);
 
-    if (query->suppressions) {
-        error = neap_suppress_create(query->suppressions, &suppress);
-        if (error)
-            return error;
-    }
-    if ((error = neap_frames_init(&frames, recording, &report->arena)) ||
-        (error = neap_recording_prepare(recording, questions[query->metric], &stmt)))
+    if (error)
         return error;
     sqlite3_bind_int(stmt, 1, !query->has_pid);
     sqlite3_bind_int64(stmt, 2, query->pid);
@@ -185,11 +217,60 @@ static struct neap_error *read_sites(struct neap_recording *recording,
             .count = sqlite3_column_int64(stmt, 2),
         };
 
-        error = take_row(report, &frames, query, suppress, &row);
+        error = take_row(making, &row, sqlite3_column_double(stmt, 3));
         if (error)
             return error;
     }
-    return status == SQLITE_DONE ? NULL : neap_recording_error(recording);
+    return status == SQLITE_DONE ? NULL : neap_recording_error(making->recording);
+}
+
+/* A sum that a scan left negative is of a block whose first half lies before it. */
+static int64_t positive(uint64_t value)
+{
+    return (int64_t)value < 0 ? 0 : (int64_t)value;
+}
+
+static int by_value(const void *left, const void *right)
+{
+    const struct neap_group *a = left, *b = right;
+    int64_t x = positive(a->sums.bytes), y = positive(b->sums.bytes);
+
+    if (x != y)
+        return x < y ? 1 : -1;
+    return a->key < b->key ? -1 : a->key > b->key;
+}
+
+static struct neap_error *read_events(struct making *making)
+{
+    neap_auto(neap_groups_deinit) struct neap_groups groups = {0};
+    const struct neap_report_query *query = making->query;
+    struct neap_error *error;
+
+    if ((error = neap_window_check(making->recording, query)) ||
+        (error = neap_recording_scan(making->recording, query, &groups)))
+        return error;
+    if (groups.rows.count)
+        qsort(groups.rows.data, groups.rows.count, sizeof(*groups.rows.data), by_value);
+    for (size_t i = 0; i < groups.rows.count && !error; i++) {
+        const struct neap_group *group = &groups.rows.data[i];
+        struct neap_row row = {
+            .value = positive(group->sums.bytes),
+            .count = (int64_t)neap_weight_blocks((uint64_t)positive(group->sums.count)),
+        };
+
+        if (query->by == NEAP_BY_STACK) {
+            row.stack_id = (int64_t)group->key;
+        } else if (query->by == NEAP_BY_THREAD) {
+            row.pid = (int64_t)(group->key >> 32);
+            row.tid = (int64_t)(group->key & UINT32_MAX);
+        } else if (group->key) {
+            row.min_size = (uint64_t)1 << (group->key - 1);
+            row.max_size = row.min_size - 1 + row.min_size;
+        }
+        if (row.value || row.count)
+            error = take_row(making, &row, group->sums.variance);
+    }
+    return error;
 }
 
 struct neap_error *neap_recording_report(struct neap_recording *recording,
@@ -198,16 +279,27 @@ struct neap_error *neap_recording_report(struct neap_recording *recording,
 {
     neap_auto(report_guard) struct report *report = calloc(1, sizeof(*report));
     neap_auto(neap_recording_end) struct neap_recording *snapshot = recording;
+    neap_auto(making_guard) struct making making = {recording, query, report,
+                                                    {0},       0,     0};
+    struct neap_report *totals;
     struct neap_error *error;
 
     if (!report)
         return NEAP_NO_MEMORY;
-    report->report.metric = query->metric;
+    totals = &report->report;
+    totals->metric = query->metric;
+    totals->by = query->by;
     if ((error = neap_recording_begin(snapshot)) ||
-        (error = count_processes(recording, query, &report->report)) ||
-        (error = read_sites(recording, query, report)))
+        (error = count_processes(recording, query, report)) ||
+        (error = begin(&making)) ||
+        (error = neap_window_asked(query) ? read_events(&making) : read_sites(&making)))
         return error;
-    report->report.rows = report->rows;
+    totals->rows = report->rows;
+    /* Also of nothing: what was too little to be sampled may have been there. */
+    totals->total_ci95 = neap_ci95(report->variance, report->interval);
+    if (totals->suppressed_count || totals->suppressed_value)
+        totals->suppressed_ci95 =
+            neap_ci95(report->suppressed_variance, report->interval);
     *ret = &neap_take(report)->report;
     return NULL;
 }

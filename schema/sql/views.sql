@@ -50,3 +50,8 @@ FROM raw_map m JOIN raw_process p ON p.id = m.process;
 CREATE VIEW loss AS
 SELECT l.ts_ns, p.pid, l.what, l.count, l.bytes
 FROM raw_loss l LEFT JOIN raw_process p ON p.id = l.process;
+
+-- The table neap_events is virtual: neap has it built in, others load libneapsql.so.
+CREATE VIEW event AS
+SELECT ts_ns, pid, tid, op, address, size, stack_id, weight, owner_tid, temporary, number
+FROM neap_events;

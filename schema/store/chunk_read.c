@@ -138,8 +138,9 @@ static bool read_runs(struct neap_chunk_reader *reader, uint32_t count)
 
     for (uint64_t i = 0, run; i < count;) {
         run = GET(NEAP_COLUMN_TIME);
-        ts_ns += GET(NEAP_COLUMN_TIME);
-        if (run == 0 || run > count - i)
+        /* Times never fall, which readers rely on. */
+        if (__builtin_add_overflow(ts_ns, GET(NEAP_COLUMN_TIME), &ts_ns) || run == 0 ||
+            run > count - i)
             return false;
         for (; run; run--)
             events[i++].ts_ns = ts_ns;

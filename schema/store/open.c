@@ -134,6 +134,9 @@ static struct neap_error *check_views(sqlite3 *db, const char *path)
         sqlite3_snprintf(sizeof(sql), sql, "SELECT * FROM %s", *view);
         if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK)
             continue;
+        /* Its table is made by those who read it: bindings/query/event_table.h. */
+        if (strcmp(*view, "event") == 0 && strstr(sqlite3_errmsg(db), "neap_events"))
+            continue;
         if ((sqlite3_errcode(db) & 0xff) == SQLITE_ERROR)
             return neap_error_create(NEAP_ERROR_DAMAGED,
                                      "%s is damaged: view %s: %s; record again", path,

@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write seeds of the fuzzers: one small input for each kind of record of the wire, and
-unwind tables of all instructions.
+"""Write seeds of the fuzzers: one small input for each kind of record of the wire,
+unwind tables of all instructions, and chunks of events.
 
 usage: tests/fuzz/make_corpus.py
 
 The seeds are kept in tests/fuzz/corpus/NAME; this says what they are and makes them
-anew after a change of the format. What a fuzzer finds of its own is added beside them.
+anew after a change of the format (chunks with build/tests/make_events). What a fuzzer
+finds of its own is added beside them.
 """
 
 import os
+import sqlite3
 import struct
+import sys
+import tempfile
+from pathlib import Path
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = [  # in the order of NEAP_EV_KINDS
@@ -80,6 +85,29 @@ def unwind_tables() -> dict[str, bytes]:
     }
 
 
+def chunks() -> dict[str, bytes]:
+    """Chunks as they are stored, and what their frames hold."""
+    sys.path.insert(0, os.path.join(HERE, "../python"))
+    from model import Model, make_process
+
+    seeds = {}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "seed.neap"
+        Model(make_process(100, 300, 1)).write(path, 60)
+        with sqlite3.connect(path) as db:
+            rows = db.execute(
+                "SELECT count, data FROM raw_events ORDER BY id"
+            ).fetchall()
+    for i, (count, data) in enumerate(rows):
+        seeds[f"stored_{i}"] = struct.pack("<HB", count, 0) + data
+    # One allocation of 24 bytes at 0x1000, freed by the same thread.
+    columns = [b"\2\1\4", b"\0\x41", b"\2\5", b"\1\x64\2\0", b"\2\0", b"\6", b"\0"]
+    columns += [b"\x18", b"\x80\4", b"\1", b""]
+    frame = b"".join(struct.pack("<I", len(c)) for c in columns) + b"".join(columns)
+    seeds["columns"] = struct.pack("<HB", 2, 1) + frame
+    return seeds
+
+
 def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
     folder = os.path.join(HERE, "corpus", fuzzer)
     os.makedirs(folder, exist_ok=True)
@@ -104,6 +132,7 @@ def main() -> None:
     steps["odd"] = struct.pack("<QQB", 0, 3, 0)
     write("fuzz_ring", steps)
     write("fuzz_cfi", unwind_tables())
+    write("fuzz_chunk", chunks())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HOOK = ROOT / "build" / "lib" / "libneap.so"
 NEAPD = ROOT / "build" / "bin" / "neapd"
+SQL = ROOT / "build" / "lib" / "libneapsql.so"
 EXTENSION = ROOT / "build" / "python" / "neaptide" / "_neap.abi3.so"
 
 
@@ -71,6 +72,12 @@ def test_neapd_runs_on_a_machine_without_python() -> None:
 
 def test_the_extension_shows_only_its_entry() -> None:
     assert symbols(EXTENSION, "--defined-only") == {"PyInit__neap"}
+
+
+def test_libneapsql_shows_only_its_entry_and_brings_no_sqlite() -> None:
+    assert symbols(SQL, "--defined-only") == {"sqlite3_neapsql_init"}
+    assert not [name for name in needed(SQL) if "sqlite" in name]
+    assert not [name for name in symbols(SQL, "--undefined-only") if "sqlite" in name]
 
 
 def test_the_extension_is_bound_to_no_version_of_python() -> None:

@@ -45,6 +45,12 @@ LAW: dict[str, tuple[str, ...]] = {
         "schema/store/",
         "bindings/query/",
     ),
+    "bindings/loadable/": (
+        "schema/attr.h",
+        "schema/store/",
+        "bindings/query/",
+        "bindings/loadable/",
+    ),
     "bindings/ext/": (
         "schema/attr.h",
         "schema/base/",

@@ -154,3 +154,20 @@ def test_verified_against_libunwind(record: Record, name: str) -> None:
     if process["verified"] == 0:
         pytest.skip("no libunwind.so.8 here to compare with")
     assert process["verify_differences"] == 0
+
+
+@pytest.mark.parametrize("words", [("100",), ("100", "dlclose")])
+def test_stress_verified(record: Record, words: tuple[str, ...]) -> None:
+    """Exceptions, long jumps, coroutines, handlers, odd frames: all of them at once."""
+    run = record(target("stress", *words), env={"NEAP_VERIFY": "1"}).expect(0)
+    process = run.rec.expect_whole().process()
+    # Realigned frames and handlers have no plain rule.
+    assert process["fallbacks"] > 1000
+    if process["verified"] == 0:
+        pytest.skip("no libunwind.so.8 here to compare with")
+    assert process["verify_differences"] == 0
+
+
+def test_plain_frames_need_no_fallback(record: Record) -> None:
+    rec = record(target("peak", "recursion")).expect(0).rec
+    assert rec.process()["fallbacks"] == 0

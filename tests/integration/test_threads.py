@@ -33,6 +33,34 @@ def test_short_threads(record: Record) -> None:
     assert tids == 1201
 
 
+def test_lanes_are_used_again(record: Record) -> None:
+    """Ten times as many threads as there are lanes, some at a time."""
+    run = record(target("threads", "rounds", "10000")).expect(0)
+    check_sites(run, run.rec.expect_whole())
+    assert run.rec.process()["foreign_free_count"] == 0
+
+
+def test_lanes_are_used_again_by_samples(record: Record) -> None:
+    """The same, sampled: nothing is lost, and the estimates are about right."""
+    run = record(
+        target("threads", "rounds", "10000"),
+        options=["--interval", "512"],
+        env={"NEAP_SEED": "1"},
+    ).expect(0)
+    rec = run.rec
+    assert rec.loss() == {}
+    row = rec.rows(
+        "SELECT sum(alloc_bytes) AS bytes, sum(alloc_variance) AS variance, "
+        "sum(live_bytes) AS live, sum(live_variance) AS live_variance FROM site "
+        "WHERE stack_id IN (SELECT stack_id FROM frame WHERE function = 'round_work')"
+    )[0]
+    (_, _, bytes_made, _, bytes_freed) = run.words("site")[0]
+    live = int(bytes_made) - int(bytes_freed)
+    # Which threads come first is the machine's affair: six standard deviations.
+    assert abs(row["bytes"] - int(bytes_made)) < 6 * row["variance"] ** 0.5
+    assert abs(row["live"] - live) < 6 * row["live_variance"] ** 0.5
+
+
 def test_more_threads_than_lanes(record: Record) -> None:
     """What a thread without a lane does is counted as lost, not forgotten."""
     count = 1100

@@ -10,6 +10,7 @@ with Maker(path) as make:
 import json
 import re
 import sqlite3
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,7 @@ class Maker:
         peak: Pair = (0, 0),
         allocated: Pair = (0, 0),
         temporary: Pair = (0, 0),
+        **values: Any,
     ) -> None:
         """A stack's numbers in a process."""
         self.insert(
@@ -167,7 +169,29 @@ class Maker:
                 "peak_count": peak[1],
                 "temporary_bytes": temporary[0],
                 "temporary_count": temporary[1],
-            },
+            }
+            | values,
+        )
+
+    def thread(self, process: int, tid: int, name: str = "app") -> None:
+        """A thread."""
+        self.insert(
+            "raw_thread",
+            {"process": process, "tid": tid, "name": name, "start_ns": 1, "end_ns": 2},
+        )
+
+    def block(
+        self, process: int, stack: int, address: int, size: int, tid: int, **values: Any
+    ) -> None:
+        """A block that was never freed."""
+        row = {"process": process, "address": address, "size": size, "weight": size}
+        row |= {"stack": stack, "tid": tid, "ts_ns": 77}
+        self.insert("raw_live", row | values)
+
+    def event_site(self, process: int, site: int, stack: int) -> None:
+        """Which stack the events of a site have."""
+        self.insert(
+            "raw_event_site", {"process": process, "site": site, "stack": stack}
         )
 
     def loss(self, process: int, what: str, count: int, lost_bytes: int = 0) -> None:
@@ -182,6 +206,17 @@ class Maker:
                 "bytes": lost_bytes,
             },
         )
+
+
+def add_events(path: Path, lines: Iterable[str], chunk: int = 16384) -> None:
+    """Put events into a recording: lines as tests/unit/make_events.c has them."""
+    subprocess.run(
+        [str(ROOT / "build/tests/make_events"), str(path), str(chunk)],
+        input="".join(f"{line}\n" for line in lines),
+        text=True,
+        timeout=60,
+        check=True,
+    )
 
 
 def make_sample(path: Path) -> Path:

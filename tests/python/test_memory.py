@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from made import make_sample
+from made import add_events, make_sample
 from neaptide import _neap
 
 CALLS = 400
@@ -108,6 +108,8 @@ def raised(directory: Path, name: str) -> None:
 def make_files(directory: Path) -> None:
     """One file for each exception."""
     path = make_sample(directory / "sample.neap")
+    lines = ["process 1", *(f"a {i} 100 100 {16 * i} 8 3 0" for i in range(40))]
+    add_events(path, lines, 10)
     data = bytearray(path.read_bytes())
     (directory / "foreign").write_text("text" * 1000)
     (directory / "damaged").write_bytes(data[: len(data) // 2])
@@ -120,6 +122,8 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
     """What to do for each public name."""
     path = directory / "sample.neap"
     rec = _neap.open(path)
+    threads = rec.report("live", end=1, by="thread")
+    sizes = rec.report("live", at=1, by="size")
     report = rec.report("live")
     row, table, total = report[0], rec.live(), report.total
     frame = row.frames[0]
@@ -146,6 +150,13 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
         "Recording.loss": lambda: rec.loss,
         "Recording.report": lambda: (
             rec.report("peak", limit=1),
+            rec.report("live", at=1, tid=100, min_size=3),
+            rec.report("peak", start=0.00000001, end=0.00000003),
+            rec.report("live", start=0.00000001, by="thread"),
+            failing(rec.report, at=-1),
+            failing(rec.report, at="x"),
+            failing(rec.report, tid=7),
+            failing(rec.report, by="x"),
             failing(rec.report, pid=12345),
             failing(rec.report, limit=-1),
             failing(rec.report, limit="x"),
@@ -162,6 +173,12 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
             failing(rec.sql, "DELETE FROM raw_site"),
             failing(rec.sql, "SELECT abs(-9223372036854775808) FROM frame"),
         ),
+        "Recording.events": lambda: (
+            rec.events(0, 1, 100, 100),
+            rec.events(),
+            failing(rec.events, 2, 1),
+            failing(rec.events, "x"),
+        ),
         "Recording.live": rec.live,
         "Recording.maps": rec.maps,
         "Recording.threads": rec.threads,
@@ -172,6 +189,7 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
         "Recording.__repr__": rec.__repr__,
         "Report": lambda: failing(_neap.Report),
         "Report.metric": lambda: report.metric,
+        "Report.by": lambda: (report.by, sizes.by),
         "Report.unit": lambda: report.unit,
         "Report.total": lambda: report.total,
         "Report.suppressed": lambda: report.suppressed,
@@ -190,7 +208,12 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
         "Row.stack_id": lambda: row.stack_id,
         "Row.truncated": lambda: row.truncated,
         "Row.frames": lambda: row.frames,
-        "Row.__repr__": row.__repr__,
+        "Row.pid": lambda: (row.pid, threads[0].pid),
+        "Row.tid": lambda: (row.tid, threads[0].tid),
+        "Row.thread": lambda: (row.thread, threads[0].thread),
+        "Row.min_size": lambda: (row.min_size, sizes[0].min_size),
+        "Row.max_size": lambda: (row.max_size, sizes[0].max_size),
+        "Row.__repr__": lambda: (repr(row), repr(threads[0]), repr(sizes[0])),
         "Frame": lambda: failing(_neap.Frame),
         "Table": lambda: failing(_neap.Table),
         "Table.columns": lambda: table.columns,

@@ -6,6 +6,7 @@
  *                        first allocation
  *     threads short N    N threads one after another
  *     threads crowd N    N threads at once, each alive until all have allocated
+ *     threads rounds N   N threads, ROUND of them at a time
  */
 #include <pthread.h>
 
@@ -13,6 +14,7 @@
 
 enum {
     NAMED = 5,
+    ROUND = 25,
     CROWD_EACH = 20
 };
 
@@ -72,6 +74,38 @@ static void short_threads(long count)
     site("short_work", 2 * count, 96 * count, count, 56 * count);
 }
 
+static SITE void round_work(size_t number)
+{
+    void *block = keep(malloc(100 + number % 64));
+
+    block = keep(realloc(block, 300));
+    free(block);
+    keep(malloc(40));
+}
+
+static void *round_life(void *number)
+{
+    round_work((size_t)number);
+    return NULL;
+}
+
+static void round_threads(long count)
+{
+    pthread_t ids[ROUND];
+    long bytes = 0;
+
+    for (long done = 0; done < count; done += ROUND) {
+        for (long i = 0; i < ROUND; i++)
+            need(pthread_create(&ids[i], NULL, round_life, (void *)(done + i)) == 0,
+                 "no thread");
+        for (long i = 0; i < ROUND; i++)
+            pthread_join(ids[i], NULL);
+    }
+    for (long i = 0; i < count; i++)
+        bytes += 100 + i % 64;
+    site("round_work", 3 * count, bytes + 340 * count, 2 * count, bytes + 300 * count);
+}
+
 static SITE void *crowd_work(size_t size)
 {
     return keep(malloc(size));
@@ -119,9 +153,11 @@ int main(int argc, char **argv)
         names();
     else if (strcmp(mode, "short") == 0)
         short_threads(count);
+    else if (strcmp(mode, "rounds") == 0)
+        round_threads(count);
     else if (strcmp(mode, "crowd") == 0)
         crowd(count);
     else
-        need(0, "usage: threads names|short N|crowd N");
+        need(0, "usage: threads names|short N|crowd N|rounds N");
     return 0;
 }

@@ -27,8 +27,9 @@
 #include "libhook/samples.h"
 #include "tests/unit/hook_process.h"
 
-#define TOO_MUCH ((size_t)1 << 47) /* no allocator has that, and it may be asked for \
-                                    */
+#define TOO_MUCH                                                        \
+    ((size_t)1 << 47) /* no allocator has that, and it may be asked for \
+                       */
 
 static struct hook_record records[512];
 

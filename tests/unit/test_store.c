@@ -48,6 +48,8 @@ static void a_new_recording_is_private_and_ours(void **state)
     for (const char *const *view = neap_view_names; *view; view++) {
         char sql[64];
 
+        if (strcmp(*view, "event") == 0)
+            continue; /* its table is made by readers */
         sqlite3_snprintf(sizeof(sql), sql, "SELECT count(*) FROM %s", *view);
         assert_true(recording_number(db, sql) >= 0);
     }

@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 
 import neaptide
-from neaptide.commands.options import FILE, PID
+from neaptide.commands.options import AT, FILE, PID
 
 TYPE_CHECKING = False  # see neaptide.cli
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ ARGUMENTS: Arguments = [
         },
     ),
     PID,
+    AT,
     (
         ["-o"],
         {"metavar": "OUT", "dest": "out", "help": "file (default standard output)"},
@@ -90,7 +91,8 @@ def write_file(path: str, data: bytes) -> None:
 def main(args: Namespace) -> int:
     """Write the file, or standard output."""
     with neaptide.open(args.file) as rec:
-        text = rec.report(metric=args.metric, limit=None, pid=args.pid).collapsed()
+        answer = rec.report(metric=args.metric, limit=None, pid=args.pid, at=args.at)
+        text = answer.collapsed()
     data = text.encode("utf-8", "surrogateescape")
     if args.out is None or args.out == "-":
         sys.stdout.flush()

@@ -20,11 +20,60 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A time since the recording's start."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 9e9 or "_" in text:
+        raise ArgumentTypeError(
+            f"'{text}' is not a time: give seconds since the recording's start"
+        )
+    return value
+
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def one_size(text: str) -> int | None:
+    """A number of bytes, with or without a unit; None for nothing."""
+    if not text:
+        return None
+    digits = text.upper().removesuffix("B").removesuffix("I")
+    unit = digits[-1:] if digits[-1:] in ("K", "M", "G", "T") else ""
+    digits = digits.removesuffix(unit)
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 15:
+        raise ArgumentTypeError(
+            f"'{text}' is not a size: give bytes, or a number with K, M, G or T"
+        )
+    return min(int(digits) * UNITS[unit], 2**63 - 1)
+
+
+def sizes(text: str) -> tuple[int | None, int | None]:
+    """A range of sizes: 1K-64K, 4K-, -64, or one size."""
+    low, dash, high = text.partition("-")
+    if not low and not high:
+        raise ArgumentTypeError(f"'{text}' is not a range of sizes: give MIN-MAX")
+    smallest = one_size(low)
+    return smallest, one_size(high) if dash else smallest
+
+
 FILE: Argument = (["file"], {"metavar": "FILE", "help": "the recording"})
 JSON: Argument = (["--json"], {"action": "store_true", "help": "for machines"})
 PID: Argument = (
     ["--pid"],
     {"metavar": "P", "type": count, "help": "of this process only"},
+)
+
+
+AT: Argument = (
+    ["--at"],
+    {
+        "metavar": "S",
+        "type": seconds,
+        "help": "the state at this time, in seconds since the recording's start",
+    },
 )
 
 

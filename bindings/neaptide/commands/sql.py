@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ask a recording in SQL. Its views are recording, process, thread, module, frame,
-site, live, map_event and loss; only statements that read are allowed.
+site, live, event, map_event and loss; only statements that read are allowed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ ARGUMENTS: Arguments = [
 EXAMPLES = """\
   neap sql app.neap "SELECT pid, exe, peak_bytes FROM process"
   neap sql app.neap "SELECT * FROM loss" --json
+  neap sql app.neap "SELECT op, count(*) FROM event GROUP BY op"
 """
 
 

@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
     from neaptide import Frame, Recording, Report, Row, Total
 
-TITLES = {
-    "live": "Still allocated at the end",
-    "peak": "Peak",
-    "allocated": "Allocated",
-    "temporary": "Temporary",
-}
+TITLES = {"peak": "Peak", "allocated": "Allocated", "temporary": "Temporary"}
+
+ROWS = {"stack": "stack", "thread": "thread", "size": "size class"}
 
 # raw_loss.what -> what a person calls one of them, and several
 LOSSES = {
@@ -70,16 +67,23 @@ def frame_dict(frame: Frame) -> dict[str, Any]:
     }
 
 
-def row_dict(row: Row) -> dict[str, Any]:
-    return {
+def row_dict(row: Row, by: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "value": row.value,
         "ci95": number(row.ci95),
         "count": row.count,
         "frames": [frame_dict(frame) for frame in row.frames],
     }
+    if by == "thread":
+        found |= {"pid": row.pid, "tid": row.tid, "thread": row.thread}
+    elif by == "size":
+        found |= {"min_size": row.min_size, "max_size": row.max_size}
+    return found
 
 
-def write_json(rec: Recording, answer: Report, last: dict[str, Any]) -> None:
+def write_json(
+    rec: Recording, answer: Report, last: dict[str, Any], more: dict[str, Any]
+) -> None:
     """One object on one line, row by row: all of them need not fit in memory."""
     import json  # late: text does without
 
@@ -90,23 +94,34 @@ def write_json(rec: Recording, answer: Report, last: dict[str, Any]) -> None:
         "metric": answer.metric,
         "unit": answer.unit,
         "total": total_dict(answer.total),
+        **more,
     }
     sys.stdout.write(encode(head)[:-1] + ', "rows": [')
     for i, row in enumerate(answer):
-        sys.stdout.write((", " if i else "") + encode(row_dict(row)))
+        sys.stdout.write((", " if i else "") + encode(row_dict(row, answer.by)))
     sys.stdout.write("]" + "".join(f", {encode(k)}: {encode(last[k])}" for k in last))
     sys.stdout.write("}\n")
 
 
-def json_report(rec: Recording, answer: Report) -> None:
+def asked(answer: Report, args: Namespace) -> dict[str, Any]:
+    """What a question was limited to: only the keys that it names."""
+    smallest, largest = args.size
+    times = {"at_ns": args.at, "from_ns": args.start, "to_ns": args.end}
+    found = {k: round(v * 1e9) for k, v in times.items() if v is not None}
+    others = {"tid": args.tid, "min_size": smallest, "max_size": largest}
+    found |= {k: v for k, v in others.items() if v is not None}
+    return {"by": answer.by, **found} if found or answer.by != "stack" else {}
+
+
+def json_report(rec: Recording, answer: Report, args: Namespace) -> None:
     """``neap report --json``."""
-    write_json(rec, answer, {})
+    write_json(rec, answer, {}, asked(answer, args))
 
 
 def json_leaks(rec: Recording, answer: Report) -> None:
     """``neap leaks --json``; what was suppressed has a key of its own."""
     left_out = {"value": answer.suppressed.value, "count": answer.suppressed.count}
-    write_json(rec, answer, {"suppressed": left_out})
+    write_json(rec, answer, {"suppressed": left_out}, {})
 
 
 def ending(rec: Recording, about: dict[str, Any]) -> str:
@@ -147,6 +162,45 @@ def header(rec: Recording) -> str:
     return f"{printable(about['path'])}: {command}{pid}, {ending(rec, about)}"
 
 
+def measured(value: int, ci95: float) -> str:
+    """Bytes, with how far off an estimate may be: 8.0 MiB ± 1.2 MiB."""
+    return f"{size(value)} ± {size(round(ci95))}" if ci95 else size(value)
+
+
+def title(answer: Report, args: Namespace) -> str:
+    """What the total is: the metric, and the times it is about."""
+    at, start, end = args.at, args.start, args.end
+    if answer.metric == "live":
+        if start is not None:
+            until = "the end" if end is None else f"{end:g} s"
+            return f"Allocated after {start:g} s and still live at {until}"
+        at = end if at is None else at
+        return "Still allocated at the end" if at is None else f"Live at {at:g} s"
+    words = TITLES[answer.metric]
+    if at is not None:
+        return f"{words} up to {at:g} s"
+    if start is not None:
+        words += f" from {start:g} s" if end is not None else f" after {start:g} s"
+    if end is not None:
+        words += f" {'to' if start is not None else 'up to'} {end:g} s"
+    return words
+
+
+def chosen(args: Namespace) -> str:
+    """Which blocks a report is limited to."""
+    smallest, largest = args.size
+    words = f", thread {args.tid}" if args.tid is not None else ""
+    if smallest is not None and smallest == largest:
+        words += f", blocks of {size(smallest)}"
+    elif smallest is not None and largest is not None:
+        words += f", blocks of {size(smallest)} to {size(largest)}"
+    elif smallest is not None:
+        words += f", blocks of {size(smallest)} and more"
+    elif largest is not None:
+        words += f", blocks of up to {size(largest)}"
+    return words
+
+
 def coverage(answer: Report, pid: int | None) -> str:
     """Which processes a total covers."""
     if pid is not None:
@@ -171,6 +225,17 @@ def loss_text(what: str, count: int) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+def sampling(rec: Recording, interval: int, whole: bool) -> str:
+    """How often a sample was taken."""
+    ((last,),) = rec.sql("SELECT coalesce(max(interval), 0) FROM process")
+    often = f"sampled: one in every {size(interval)} on average"
+    if last > interval:
+        often += f", up to {size(last)} later"
+    if whole:
+        often += ", nothing lost"
+    return f"{often}; ± is the 95 % interval"
+
+
 def exactness(rec: Recording) -> list[str]:
     """Lines that say whether the totals are exact, and why not."""
     losses = rec.sql("SELECT what, sum(count), sum(bytes) FROM loss GROUP BY what")
@@ -189,9 +254,9 @@ def exactness(rec: Recording) -> list[str]:
         lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
     if rec.state == "lost":
         lines.append(f"not exact: what happened after {until} is missing")
-    elif not lost and about["mode"] == "sampled":
-        lines.append("sampled: totals are estimates; nothing was lost")
-    elif not lost:
+    if about["mode"] == "sampled":
+        lines.append(sampling(rec, about["interval"], not lost and rec.state != "lost"))
+    elif not lost and rec.state != "lost":
         so_far = f" until {until}" if rec.state == "running" else ""
         lines.append(f"exact: every event{so_far} counted, nothing lost")
     truncated, _, differences = marks[0]
@@ -202,31 +267,45 @@ def exactness(rec: Recording) -> list[str]:
     return lines
 
 
+def row_lines(row: Row, answer: Report, args: Namespace, paint: Paint) -> list[str]:
+    """What a row stands for: a stack's frames, or one line."""
+    if answer.by == "thread":
+        name = f" {printable(row.thread)}" if row.thread else ""
+        return [f"thread {row.tid}{name}" + paint.dim(f" (process {row.pid})")]
+    if answer.by == "size":
+        smallest, largest = row.min_size or 0, row.max_size or 0
+        if smallest == largest:
+            return [f"blocks of {size(smallest)}"]
+        if largest < 1024:
+            return [f"blocks of {smallest} to {largest} B"]
+        return [f"blocks of {size(smallest)} up to {size(largest + 1)}"]
+    frames = row.frames
+    # A cut of a single frame would take as much room as the frame.
+    depth = max(args.depth, 1)
+    shown = frames if args.full or len(frames) <= depth + 1 else frames[:depth]
+    lines = []
+    for frame in shown:
+        name, place = frame_text(frame)
+        lines.append(name + paint.dim(place))
+    if not frames:
+        lines.append("no stack")
+    if len(shown) < len(frames):
+        lines.append(paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}"))
+    elif row.truncated and frames:
+        lines.append(paint.dim("… outer frames missing"))
+    return lines
+
+
 def print_rows(answer: Report, args: Namespace, noun: str) -> None:
-    """The stacks, innermost frame beside the numbers, callers below it."""
+    """The rows; of a stack the innermost frame beside the numbers, callers below it."""
     paint = Paint()
-    sizes = [size(row.value) for row in answer]
+    sizes = [measured(row.value, row.ci95) for row in answer]
     counts = [amount(row.count, noun) for row in answer]
     width = max(map(len, sizes), default=0)
     count_width = max(map(len, counts), default=0)
     margin = " " * (width + count_width + 8)
     for row, value, count in zip(answer, sizes, counts, strict=True):
-        frames = row.frames
-        # A cut of a single frame would take as much room as the frame.
-        depth = max(args.depth, 1)
-        shown = frames if args.full or len(frames) <= depth + 1 else frames[:depth]
-        lines = []
-        for frame in shown:
-            name, place = frame_text(frame)
-            lines.append(name + paint.dim(place))
-        if not frames:
-            lines.append("no stack")
-        if len(shown) < len(frames):
-            lines.append(
-                paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}")
-            )
-        elif row.truncated and frames:
-            lines.append(paint.dim("… outer frames missing"))
+        lines = row_lines(row, answer, args, paint)
         numbers = f"{value:>{width}}  {count:>{count_width}}"
         print(f"  {paint.bold(numbers)}  {lines[0]}")
         for line in lines[1:]:
@@ -238,7 +317,7 @@ def print_rest(answer: Report) -> None:
     hidden = answer.stacks - len(answer)
     if hidden > 0:
         value = answer.total.value - sum(row.value for row in answer)
-        more = amount(hidden, "more stack")
+        more = amount(hidden, f"more {ROWS[answer.by]}")
         print(f"  … {more} with {size(value)}: --limit 0 shows all")
 
 
@@ -253,9 +332,10 @@ def text_report(rec: Recording, answer: Report, args: Namespace) -> None:
     """``neap report`` for people."""
     noun = "block" if answer.metric in ("live", "peak") else "call"
     print(header(rec))
-    total = f"{TITLES[answer.metric]}: {size(answer.total.value)}"
+    total = measured(answer.total.value, answer.total.ci95)
     count = amount(answer.total.count, noun)
-    print(f"{total} in {count}, {coverage(answer, args.pid)}")
+    covered = coverage(answer, args.pid) + chosen(args)
+    print(f"{title(answer, args)}: {total} in {count}, {covered}")
     for line in exactness(rec):
         print(line)
     if len(answer):
@@ -269,7 +349,8 @@ def suppressed_text(total: Total) -> str:
     """What was left out of a list of leaks."""
     if total.count == 0:
         return "suppressed: nothing"
-    return f"suppressed: {size(total.value)} in {amount(total.count, 'block')}"
+    value = measured(total.value, total.ci95)
+    return f"suppressed: {value} in {amount(total.count, 'block')}"
 
 
 def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
@@ -285,10 +366,16 @@ def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
         if rec.state != "finished":
             notes += f"; {ending(rec, dict(rec.recording))}"
         name = printable(args.file)
-        print(f"{name}: nothing leaked, {covered}; {suppressed}; {notes}")
+        leaked = "nothing leaked"
+        if answer.total.ci95:
+            leaked = (
+                f"no sample leaked (up to {size(round(answer.total.ci95))} may have)"
+            )
+        print(f"{name}: {leaked}, {covered}; {suppressed}; {notes}")
         return
     print(header(rec))
-    total = f"{size(answer.total.value)} in {amount(answer.total.count, 'block')}"
+    total = measured(answer.total.value, answer.total.ci95)
+    total = f"{total} in {amount(answer.total.count, 'block')}"
     print(f"Never freed: {total}, by {amount(answer.stacks, 'stack')}, {covered}")
     print(suppressed)
     for line in exactness(rec):
