@@ -58,6 +58,7 @@ endif
 PYTHON_INCLUDE = $(eval PYTHON_INCLUDE := $$(shell $(PYTHON) -c \
     'import sysconfig; print(sysconfig.get_path("include"))'))$(PYTHON_INCLUDE)
 VENV := $(B)/venv
+VENV_BENCH := $(B)/venv-bench
 VERSION := $(shell sed -n 's/^.define NEAP_VERSION "\(.*\)"/\1/p' schema/base/version.h)
 
 # ---- flags ----
@@ -178,9 +179,13 @@ check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuz
 fuzz: fuzzers venv ## run the fuzzers, FUZZ_SECONDS in all (30)
 	@$(PYTEST) tests/house/test_fuzz.py
 
-bench: all targets ## measure against heaptrack and print the table
-	@$(PYTHON) tests/bench/bench.py --json $(B)/bench.json \
-	    --markdown docs/benchmarks.md
+# The quick form leaves the page in docs alone.
+bench_docs := $(if $(QUICK),$(B)/bench,docs)
+bench: all $(B)/bench-ingest $(VENV_BENCH)/.made ## measure beside other tools; QUICK=1 takes minutes
+	@mkdir -p $(B)/bench
+	@$(VENV_BENCH)/bin/python tests/bench/bench.py $(if $(QUICK),--quick) \
+	    --json $(B)/bench/results.json --markdown $(bench_docs)/benchmarks.md \
+	    --plots $(bench_docs)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
@@ -355,10 +360,12 @@ $(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/%.o $(B)/fuzz/libparts.a
 
 # The Python that tests and lint run in. The wheels come from PyPI, versions pinned.
 $(VENV)/.made: tests/requirements.txt
-	@echo '  VENV  $(VENV)'
-	$(Q)rm -rf $(VENV)
-	$(Q)$(PYTHON) -m venv $(VENV)
-	$(Q)$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
+$(VENV_BENCH)/.made: tests/bench/requirements.txt
+$(VENV)/.made $(VENV_BENCH)/.made:
+	@echo '  VENV  $(@D)'
+	$(Q)rm -rf $(@D)
+	$(Q)$(PYTHON) -m venv $(@D)
+	$(Q)$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
 PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS= $(VENV)/bin/python -m pytest
@@ -367,7 +374,7 @@ PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS= $(VENV)/bin/python -m py
 
 lint: lint-format lint-tidy lint-ruff lint-mypy lint-stub ## formatting, clang-tidy, types
 
-c_rooms := schema daemon libhook bindings tests/unit tests/fuzz tests/targets
+c_rooms := schema daemon libhook bindings tests/unit tests/fuzz tests/targets tests/bench
 format_src := $(shell find $(c_rooms) demo -name '*.[ch]' -o -name '*.cc' 2>/dev/null)
 py_lint := bindings/neaptide schema tests demo setup.py
 
@@ -415,7 +422,7 @@ lint-ruff: venv
 
 lint-mypy: venv
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy tests/house tests/fuzz demo schema setup.py
+	@$(VENV)/bin/mypy tests/house tests/fuzz tests/bench demo schema setup.py
 
 lint-stub: venv ext package
 	@MYPYPATH=$(B)/python PYTHONPATH=$(B)/python $(VENV)/bin/stubtest neaptide._neap

@@ -19,7 +19,7 @@ build='make gcc g++ pkg-config libc6-dev libsqlite3-dev libdw-dev libelf-dev
 check='git binutils clang libclang-rt-*-dev libcmocka-dev python3-venv sqlite3 perl
     procps util-linux xz-utils dwz mandoc redis-server libjemalloc-dev libgoogle-perftools-dev
     libmimalloc-dev'
-bench='heaptrack time'
+bench='heaptrack zstd valgrind redis-tools'
 
 only_say=
 if [ "${1:-}" = -n ]; then

@@ -111,7 +111,7 @@ NEAP_ALWAYS_INLINE struct neap_weight neap_scan_weigh(const struct neap_scan *sc
     if (scan->half < 0)
         return weight;
     class = neap_weigh_class(size, interval, address);
-    if (class == NEAP_WEIGH_CERTAIN)
+    if (class == NEAP_WEIGH_BOTH)
         return (struct neap_weight){weight.bytes / 2, weight.count / 2,
                                     weight.variance / 2};
     return class == (enum neap_weigh_class)scan->half ? weight

@@ -299,7 +299,7 @@ static bool climb(struct neap_scan *scan, void *data,
 
 /*
  * Of samples: the two moments of daemon/ingest/estimate.h, in the same words. Moment m
- * is when half m, doubled, and what is certain are highest, and while they stay so,
+ * is when half m, doubled, and what is in both are highest, and while they stay so,
  * when the other half is.
  */
 struct moments {
@@ -313,9 +313,9 @@ struct moments {
 static void begin_moments(struct moments *moments)
 {
     for (unsigned m = 0; m < 2; m++) {
-        uint64_t certain = moments->live[NEAP_WEIGH_CERTAIN];
-        int64_t height = (int64_t)(2 * moments->live[m] + certain);
-        int64_t share = (int64_t)(2 * moments->live[1 - m] + certain);
+        uint64_t both = moments->live[NEAP_WEIGH_BOTH];
+        int64_t height = (int64_t)(2 * moments->live[m] + both);
+        int64_t share = (int64_t)(2 * moments->live[1 - m] + both);
 
         if (height > moments->moment[m].highest) {
             moments->moment[m].highest = height;

@@ -1,278 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What recording costs, side by side with heaptrack, in one interleaved run.
+"""What recording costs, beside other tools, in one interleaved run.
 
-Every program is run plain, under neap and under heaptrack, in turn, and again from the
-start; medians are taken over the rounds. These machines are noisy: read the ratios.
-
-    bench.py [--rounds N] [--quick] [--json FILE] [--markdown FILE]
+In each round every program runs under every tool in turn, in another order each time.
+What came out is written as JSON; page.py makes the page and plots.py the plots of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.metadata
 import os
 import platform
 import shutil
-import statistics
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-BUILD = TOP / "build"
+import measure
+import page
+import plots
+from measure import ToolError
+from programs import (
+    BIN,
+    Program,
+    Tool,
+    check_command,
+    compile_tools,
+    programs,
+    tools,
+    why_missing,
+)
+from results import Answer, Found, Results, Sample
+
+# Whose versions count, besides our own.
+PACKAGES = (
+    "heaptrack",
+    "libjemalloc2",
+    "libgoogle-perftools4",
+    "valgrind",
+    "redis-server",
+    "sqlite3",
+    "perl",
+)
 
 
-class ToolError(Exception):
-    """A tool, or the program under it, failed."""
-
-
-@dataclass
-class Program:
-    name: str
-    command: list[str]
-    comm: str  # the process whose CPU counts as the target's
-    pairs: int = 0  # malloc/free pairs, where the program makes a known number
-
-
-@dataclass
-class Sample:
-    target_s: float
-    whole_s: float
-    collector_kib: int = 0
-    file_bytes: int = 0
-    report_s: float = 0.0
-
-
-@dataclass
-class Result:
-    program: str
-    pairs: int
-    plain: list[Sample] = field(default_factory=list)
-    neap: list[Sample] = field(default_factory=list)
-    heaptrack: list[Sample] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-
-def median(samples: list[Sample], what: str) -> float:
-    return statistics.median(getattr(sample, what) for sample in samples)
-
-
-def compile_tools(work: Path) -> None:
-    cc = os.environ.get("CC", "cc")
-    common = [
-        cc,
-        "-O2",
-        "-g",
-        "-fno-builtin",
-        "-fno-optimize-sibling-calls",
-        "-pthread",
-    ]
-    subprocess.run(
-        [*common, str(HERE / "loop.c"), "-o", str(work / "loop")], check=True
-    )
-    subprocess.run(
-        [
-            *common,
-            "-shared",
-            "-fPIC",
-            str(HERE / "libcpu.c"),
-            "-o",
-            str(work / "libcpu.so"),
-        ],
-        check=True,
-    )
-
-
-def large_c_file(work: Path) -> Path:
-    """A preprocessed file of some ten thousand lines, made here."""
-    source = work / "large.c"
-    lines = ["#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>"]
-    for i in range(700):
-        lines.append(
-            f"static int f{i}(int *a, int n) {{ int s = {i};\n"
-            f"  for (int k = 0; k < n; k++) {{ if (a[k] % {i + 2}) s += a[k] * {i};\n"
-            f"    else s ^= a[(k + {i}) % n] << (k & 7); }}\n  return s; }}"
-        )
-    calls = " + ".join(f"f{i}(a, n)" for i in range(700))
-    lines.append(f"int all(int *a, int n) {{ return {calls}; }}")
-    source.write_text("\n".join(lines))
-    preprocessed = work / "large.i"
-    subprocess.run(["gcc", "-E", str(source), "-o", str(preprocessed)], check=True)
-    return preprocessed
-
-
-SQL = """
-CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT, c REAL);
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
-INSERT INTO t SELECT i, printf('row %d of many', i * 7919 % 60000), i / 3.0 FROM n;
-CREATE INDEX t_b ON t (b);
-SELECT count(DISTINCT substr(b, 1, 7)), group_concat(upper(substr(b, 5, 2))) FROM t
- WHERE b LIKE '%9%' AND length(b || c) > 5;
-SELECT a, hex(b), json_object('a', a, 'b', b) FROM t ORDER BY b DESC LIMIT 20000;
-"""
-
-
-def programs(work: Path, quick: bool) -> list[Program]:
-    pairs = 500_000 if quick else 3_000_000
-    loop = str(work / "loop")
-    found = [
-        Program("loop, depth 10", [loop, "10", str(pairs)], "loop", pairs),
-        Program("loop, depth 20", [loop, "20", str(pairs)], "loop", pairs),
-        Program("call tree, depth 20", [loop, "tree", "20", str(pairs)], "loop", pairs),
-        Program(
-            "loop, depth 20, 4 threads",
-            [loop, "20", str(pairs // 4), "4"],
-            "loop",
-            pairs,
-        ),
-    ]
-    if shutil.which("sqlite3"):
-        script = work / "work.sql"
-        script.write_text(SQL)
-        found.append(
-            Program("sqlite3", ["sqlite3", ":memory:", f".read {script}"], "sqlite3")
-        )
-    if shutil.which("gcc"):
-        cc1 = subprocess.run(
-            ["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        source = large_c_file(work)
-        found.append(
-            Program(
-                "gcc -O2", [cc1, "-quiet", "-O2", str(source), "-o", "/dev/null"], "cc1"
-            )
-        )
-    python = sys.executable
-    code = "import json; d = [{'k%d' % i: [i, str(i)] * 9} for i in range(20000)];"
-    code += "[json.loads(json.dumps(d)) for _ in range(3)]"
-    found.append(
-        Program("python3, json", [python, "-S", "-c", code], Path(python).name)
-    )
-    return found
-
-
-def run(command: list[str], work: Path, comm: str) -> tuple[float, float, int]:
-    """CPU seconds of the target and of everything, largest RSS of the rest in KiB."""
-    usage = work / "usage"
-    usage.unlink(missing_ok=True)
-    environment = dict(os.environ, BENCH_CPU=str(usage), LC_ALL="C")
-    environment["LD_PRELOAD"] = str(work / "libcpu.so")
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    said = done.stderr.decode(errors="replace")
-    if done.returncode != 0 or "terminate called" in said:
-        raise ToolError(f"{command[0]} ended with {done.returncode}: {said[-300:]}")
-    target = whole = 0.0
-    rest = 0
-    for line in usage.read_text().splitlines():
-        name, cpu, rss = line.rsplit(" ", 2)
-        whole += int(cpu) / 1e6
-        if name == comm[:15]:
-            target += int(cpu) / 1e6
-        else:
-            rest = max(rest, int(rss))
-    return target, whole, rest
-
-
-def timed(command: list[str]) -> float:
-    start = time.monotonic()
-    subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
-    )
-    return time.monotonic() - start
-
-
-def sample_plain(program: Program, work: Path) -> Sample:
-    target, whole, _ = run(program.command, work, program.comm)
-    return Sample(target, whole)
-
-
-def sample_neap(program: Program, work: Path) -> Sample:
-    recording = work / "bench.neap"
-    recording.unlink(missing_ok=True)
-    neapd = str(BUILD / "bin" / "neapd")
-    target, whole, rss = run(
-        [neapd, "run", "-o", str(recording), "--", *program.command], work, program.comm
-    )
-    report = timed([str(BUILD / "bin" / "neap"), "report", str(recording)])
-    return Sample(target, whole, rss, recording.stat().st_size, report)
-
-
-def sample_heaptrack(program: Program, work: Path) -> Sample:
-    for old in work.glob("heaptrack.bench*"):
-        old.unlink()
-    target, whole, rss = run(
-        ["heaptrack", "-o", str(work / "heaptrack.bench"), *program.command],
-        work,
-        program.comm,
-    )
-    found = next(work.glob("heaptrack.bench*"))
-    report = timed(["heaptrack_print", str(found)])
-    return Sample(target, whole, rss, found.stat().st_size, report)
-
-
-def added(result: Result, tool: str, what: str) -> float:
-    return median(getattr(result, tool), what) - median(result.plain, what)
-
-
-def ratio(ours: float, theirs: float) -> str:
-    return f"{ours / theirs:.2f}" if theirs > 0 else "-"
-
-
-def table(results: list[Result]) -> str:
-    head = ["program", "plain CPU s", "added in the target: neap", "heaptrack", "ratio"]
-    head += [
-        "added in all: neap",
-        "heaptrack",
-        "ratio",
-        "collector MiB: neap",
-        "heaptrack",
-    ]
-    head += ["file KiB: neap", "heaptrack", "report s: neap", "heaptrack"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for result in results:
-
-        def cost(tool: str, what: str, result: Result = result) -> str:
-            seconds = added(result, tool, what)
-            if result.pairs:
-                return f"{seconds / result.pairs * 1e9:.0f} ns a pair"
-            return f"{seconds:.2f} s"
-
-        row = [result.program, f"{median(result.plain, 'target_s'):.2f}"]
-        for what in ("target_s", "whole_s"):
-            row.append(cost("neap", what))
-            if result.heaptrack:
-                row.append(cost("heaptrack", what))
-                row.append(
-                    ratio(added(result, "neap", what), added(result, "heaptrack", what))
-                )
-            else:
-                row += ["failed" if result.failed else "-", "-"]
-        for what, unit, digits in (
-            ("collector_kib", 1024, 0),
-            ("file_bytes", 1024, 0),
-            ("report_s", 1, 2),
-        ):
-            for tool in ("neap", "heaptrack"):
-                samples = getattr(result, tool)
-                value = f"{median(samples, what) / unit:.{digits}f}" if samples else "-"
-                row.append(value)
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def version(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return "not there"
-    return (done.stdout or done.stderr).splitlines()[0]
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def machine() -> str:
@@ -281,80 +57,215 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    return (
-        f"{os.cpu_count()} CPUs ({model}), Linux {platform.release()}, "
-        f"glibc {platform.libc_ver()[1]}, {version(['gcc', '--version'])}, "
-        f"{version(['heaptrack', '--version'])}, Python {platform.python_version()}"
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} CPUs ({model}), {gib:.0f} GiB, Linux {platform.release()}"
+
+
+def versions() -> dict[str, str]:
+    found = {
+        "Neaptide": check_command([str(BIN / "neapd"), "--version"]),
+        "glibc": platform.libc_ver()[1],
+        "gcc": check_command(["gcc", "-dumpfullversion"]),
+        "CPython": platform.python_version(),
+    }
+    for package in PACKAGES:
+        words = ["dpkg-query", "-W", "-f", "${Version}", package]
+        try:
+            found[package] = check_command(words)
+        except (ToolError, IndexError):
+            pass
+    try:
+        found["memray"] = importlib.metadata.version("memray")
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    return found
+
+
+def read_recording(path: Path) -> tuple[int, int]:
+    """Events in a recording, and what it says it lacks."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        try:
+            events = db.execute("SELECT sum(events) FROM process").fetchone()[0]
+        except sqlite3.OperationalError:
+            counted = "SELECT sum(alloc_count) + sum(free_count) FROM site"
+            events = db.execute(counted).fetchone()[0]
+        lost = db.execute("SELECT sum(count) FROM loss").fetchone()[0]
+        return int(events or 0), int(lost or 0)
+    finally:
+        db.close()
+
+
+def sample(program: Program, tool: Tool, round_number: int, work: Path) -> Sample:
+    folder = work / "out"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    out = folder / "bench"
+    used = measure.run(
+        tool.command(program, out),
+        program.target,
+        work,
+        tool.env(out),
+        program.drive,
     )
+    result = Sample(round_number, used.target_s, used.whole_s, used.target_kib)
+    result.tool_kib, result.rate = used.tool_kib, used.rate
+    files = sorted(folder.iterdir())
+    result.file_bytes = sum(file.stat().st_size for file in files)
+    if tool.name == "exact":
+        result.events, result.lost = read_recording(out)
+    if tool.report and files and program.group == "suite" and round_number == 0:
+        words = [word.format(out=files[0]) for word in tool.report]
+        result.report_s = measure.wall(words)
+    return result
 
 
-def page(results: list[Result], rounds: int) -> str:
-    return f"""# Benchmarks
+def warm_up(todo: list[Program], work: Path) -> None:
+    """What the first run reads from disk, no run that counts has to."""
+    for program in todo:
+        if program.group == "suite":
+            try:
+                sample(program, Tool("plain"), 0, work)
+            except (ToolError, OSError):
+                pass  # the rounds will say so
 
-Made by `make bench` on {time.strftime("%Y-%m-%d")}: {rounds} interleaved rounds of
-plain, neap and heaptrack; medians. {machine()}.
 
-The machine was a shared virtual one: read the ratios (neap's cost over heaptrack's in
-the same run), not the seconds.
+def measure_round(
+    todo: list[tuple[Program, Found]], kit: list[Tool], number: int, work: Path
+) -> None:
+    for program, found in todo:
+        fit = [t for t in kit if t.fits(program) and number < t.rounds_of(program)]
+        # Another first each round, and every other round backwards.
+        fit = fit[number % len(fit) :] + fit[: number % len(fit)] if fit else []
+        for tool in fit[::-1] if number % 2 else fit:
+            if tool.name in found.failed or "plain" in found.failed:
+                continue
+            try:
+                one = sample(program, tool, number, work)
+            except (ToolError, OSError, subprocess.SubprocessError) as error:
+                why = str(error).replace(f"{work}/", "")
+                found.failed[tool.name] = why
+                found.samples.pop(tool.name, None)
+                say(f"{program.name}: {tool.name}: {why}")
+                continue
+            found.samples.setdefault(tool.name, []).append(one)
 
-- *Added in the target*: CPU time of the program itself beyond its plain run.
-- *Added in all*: with the tool's own processes. neap's collector also names the
-  functions and writes the database; heaptrack's interpreter and compressor are counted
-  likewise.
-- *Failed*: heaptrack's interpreter ended with an exception on this program.
-- *Collector*: largest RSS of any process of the tool.
-- *Report*: wall time of `neap report` and of `heaptrack_print`.
 
-{table(results)}
-"""
+def answers(quick: bool, work: Path) -> list[Answer]:
+    """How long questions take on recordings of many events and stacks."""
+    found = []
+    neap, path = str(BIN / "neap"), work / "answers.neap"
+    for millions in (10,) if quick else (10, 100):
+        pairs = str(millions * 500_000)
+        words = [str(BIN / "neapd"), "run", "-q", "-f", "-o", str(path), "--"]
+        words += [str(work / "loop"), "tree", "20", pairs]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=600)
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        middle = db.execute("SELECT duration_ns / 2e9 FROM recording").fetchone()[0]
+        db.close()
+        for question, more in (
+            ("report --metric peak", []),
+            ("report --metric live --at T", ["--at", f"{middle:.3f}"]),
+        ):
+            asked = [neap, "report", str(path), "--metric", question.split()[2], *more]
+            answer = Answer(millions * 1_000_000, question, [], path.stat().st_size)
+            try:
+                answer.seconds = [measure.wall(asked) for _ in range(3 if quick else 5)]
+            except ToolError as error:
+                answer.failed = str(error).replace(str(path), "FILE")
+            found.append(answer)
+        path.unlink()
+    return found
+
+
+def ingest() -> list[str]:
+    done = subprocess.run(
+        [str(BIN.parent / "bench-ingest")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    if done.returncode != 0:
+        say(f"bench-ingest: {done.stderr.strip()}")
+    return done.stdout.splitlines()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="less work, fewer rounds")
+    parser.add_argument("--rounds", type=int, help="at most so many of each program")
+    parser.add_argument(
+        "--programs",
+        metavar="WORDS",
+        help="only those whose names begin with one of these, by commas; "
+        "also 'ingest' and 'answers'",
+    )
+    parser.add_argument("--tools", metavar="WORDS", help="only these, by commas")
+    parser.add_argument("--json", type=Path, help="write every sample there")
+    parser.add_argument("--markdown", type=Path, help="write the page there")
+    parser.add_argument(
+        "--plots", type=Path, help="write the plots into this directory"
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a sixth of the work")
-    parser.add_argument("--json", type=Path, help="write every sample there")
-    parser.add_argument("--markdown", type=Path, help="write the page there")
-    options = parser.parse_args()
-    tools = {"plain": sample_plain, "neap": sample_neap}
-    if shutil.which("heaptrack"):
-        tools["heaptrack"] = sample_heaptrack
-    else:
-        print("bench: heaptrack is not installed: measured without it", file=sys.stderr)
+    options = arguments()
+    start = time.monotonic()
+    measure.prepare()
+    words = options.programs.split(",") if options.programs else [""]
+    chosen = options.tools.split(",") if options.tools else []
+
+    def wanted(name: str) -> bool:
+        return any(name.startswith(word) for word in words)
+
+    results = Results(
+        time.strftime("%Y-%m-%d"), machine(), versions(), options.quick, []
+    )
     with tempfile.TemporaryDirectory(prefix="neap-bench.") as name:
         work = Path(name)
         compile_tools(work)
-        todo = programs(work, options.quick)
-        results = [Result(program.name, program.pairs) for program in todo]
-        for round_number in range(options.rounds):
-            for program, result in zip(todo, results, strict=True):
-                if sys.stderr.isatty():
-                    print(
-                        f"\r\033[Kround {round_number + 1}: {program.name}",
-                        end="",
-                        file=sys.stderr,
-                    )
-                for tool, sample in tools.items():
-                    if tool in result.failed:
-                        continue
-                    try:
-                        getattr(result, tool).append(sample(program, work))
-                    except ToolError as error:
-                        if tool != "heaptrack":
-                            raise
-                        result.failed.append(tool)
-                        result.heaptrack.clear()
-                        print(f"bench: {program.name}: {error}", file=sys.stderr)
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr)
+        kit = []
+        for tool in tools():
+            if chosen and tool.name not in chosen:
+                continue
+            why = why_missing(tool, work)
+            if why:
+                results.missing[tool.name] = why
+                say(f"without {tool.name}: {why}")
+            else:
+                kit.append(tool)
+        results.tools = [tool.name for tool in kit]
+        todo = []
+        for program in programs(work, options.quick):
+            if wanted(program.name):
+                found = Found(program.name, program.group, program.pairs)
+                found.threads, found.loop = program.threads, program.loop
+                found.point = program.point
+                todo.append((program, found))
+        results.programs = [found for _, found in todo]
+        warm_up([program for program, _ in todo], work)
+        rounds = max((p.rounds + p.more for p, _ in todo), default=0)
+        for number in range(min(rounds, options.rounds or rounds)):
+            say(f"round {number + 1} after {time.monotonic() - start:.0f} s")
+            measure_round(todo, kit, number, work)
+        if wanted("answers"):
+            say(f"answers after {time.monotonic() - start:.0f} s")
+            results.answers = answers(options.quick, work)
+        if wanted("ingest"):
+            say(f"ingest after {time.monotonic() - start:.0f} s")
+            results.ingest = ingest()
+    results.seconds = time.monotonic() - start
     if options.json:
-        options.json.write_text(
-            json.dumps([asdict(result) for result in results], indent=1)
-        )
-    text = page(results, options.rounds)
+        results.save(options.json)
+    text = page.page(results)
     if options.markdown:
         options.markdown.write_text(text)
-    print(text)
+    if options.plots:
+        plots.plot(results, options.plots)
+    if not options.markdown:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -111,9 +111,12 @@ static double run(struct neap_ingest *ingest, const uint64_t *records, size_t by
 
 static void bench_events(const struct program *program)
 {
-    struct neap_recording_info info = {
-        .version = "", .command = "[]", .start_utc = "", .policy = "",
-        .max_size = getenv("NO_EVENTS") ? 0 : 1ull << 40};
+    struct neap_recording_info info = {.version = "",
+                                       .command = "[]",
+                                       .start_utc = "",
+                                       .policy = "",
+                                       .max_size =
+                                           getenv("NO_EVENTS") ? 0 : 1ull << 40};
     char path[] = "/tmp/neap-bench-XXXXXX";
     struct neap_ingest *ingest;
     double best = 1e9;

@@ -3,15 +3,17 @@
  * malloc and free, nothing else:
  *
  *     loop DEPTH PAIRS [THREADS]   one block at a time, under DEPTH frames
- *     loop tree DEPTH PAIRS        64 functions call one another, at most DEPTH deep,
- *                                  and allocate on the way: some 20 000 stacks
+ *     loop tree DEPTH PAIRS [CHOICES]
+ *                                  64 functions call one another, DEPTH deep, and
+ *                                  allocate on the way. By default 2 000 stacks at
+ *                                  depth 10, 41 000 at 20 and 123 000 at 40
  */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-static long pairs, depth;
+static long pairs, depth, choices = 12;
 static void *volatile sink;
 
 static __attribute__((noinline)) void nest(long left)
@@ -48,16 +50,22 @@ static uint64_t random64(void)
 typedef void node(long left);
 static node *const nodes[64];
 
-/* One of two callees for the outer 12 levels, always the same one below. */
+/*
+ * One or two calls in each of the outer 12 levels, one below. Who is called is drawn in
+ * the outer `choices` levels and fixed below, so `choices` sets the number of stacks
+ * and nothing else. A function always asks for the same size, as most code does;
+ * heaptrack's interpreter fails on thousands of stacks with hundreds of sizes each.
+ */
 static inline __attribute__((always_inline)) void visit(unsigned self, long left)
 {
-    uint64_t r = random64();
-    void *block = malloc(16 + (r >> 40 & 255));
+    long level = depth - left;
+    unsigned calls = level < 12 ? 1 + (random64() & 1) : 1;
+    void *block = malloc(16 + self * 4);
 
     made++;
     sink = block;
-    for (unsigned calls = 1 + (r & 1); calls > 0 && left > 0 && made < pairs; calls--) {
-        unsigned turn = depth - left < 12 ? (unsigned)(random64() & 1) : 0;
+    for (; calls > 0 && left > 0 && made < pairs; calls--) {
+        unsigned turn = level < choices ? (unsigned)(random64() & 1) : 0;
 
         nodes[(2 * self + turn + 1) % 64](left - 1);
     }
@@ -86,6 +94,8 @@ int main(int argc, char **argv)
     if (argc > 3 && strcmp(argv[1], "tree") == 0) {
         depth = atol(argv[2]);
         pairs = atol(argv[3]);
+        if (argc > 4)
+            choices = atol(argv[4]);
         while (made < pairs)
             nodes[0](depth);
         return 0;

@@ -93,3 +93,46 @@ def test_report_says_how_sure_it_is(tmp_path: Path) -> None:
     assert answer["recording"]["interval"] == 64 << 10
     assert 0 < answer["total"]["ci95"] < answer["total"]["value"]
     assert all(row["ci95"] > 0 for row in answer["rows"])
+
+
+def test_killed(record: Record) -> None:
+    """What was live when the kernel killed it, and nothing that was freed."""
+    run = record(target("ends", "kill"), options=["--interval", "1"], settle=True)
+    assert run.rec.process()["exit_kind"] == "signaled"
+    assert run.rec.loss() == {}
+    for name, allocs, _, frees, _ in run.words("site"):
+        found = run.rec.site(name)
+        assert found["alloc_count"] == int(allocs), name
+        assert found["live_count"] == int(allocs) - int(frees), name
+
+
+def test_adapt_raises_the_interval(record: Record) -> None:
+    """And the sums stay where they are: each sample knows its own interval."""
+    command = target("steady", "3", "1000000", "0")
+    options = ["--interval", "64", "--policy", "adapt"]
+    rec = record(command, options=options).expect(21).rec
+    exact = record(command, options=["--max-size", "0"]).expect(21).rec
+    process = rec.process()
+    assert rec.one("SELECT interval FROM recording") == 64
+    assert process["interval"] > 64
+    assert process["interval"] % 64 == 0
+    # Lanes that were full before it was raised: counted, and the totals say so.
+    lost = rec.one("SELECT coalesce(sum(bytes), 0) FROM loss")
+    value, variance = totals(rec)["allocated"]
+    width = half_width(variance, process["interval"])
+    assert abs(value - totals(exact)["allocated"][0]) <= 1.5 * width + 64 * lost
+
+
+def test_drop_keeps_frees(record: Record) -> None:
+    """Samples that find no room are counted; what is live at the end is right."""
+    options = ["--interval", "16", "--policy", "drop"]
+    run = record(target("steady", "2", "400000", "0"), options=options).expect(21)
+    ((_, allocs, size, frees, freed),) = run.words("site")
+    found = run.rec.site("steady_block")
+    live = int(size) - int(freed)
+    if not run.rec.loss():
+        assert found["alloc_bytes"] == pytest.approx(int(size), rel=0.05)
+        assert found["live_bytes"] == pytest.approx(live, rel=0.05)
+    else:
+        assert found["live_bytes"] <= live * 1.05
+    assert int(allocs) > int(frees)

@@ -49,7 +49,8 @@ SITE void stress_block(size_t size)
 
 SITE void stress_alloca(int level)
 {
-    auto *room = static_cast<char *>(alloca(opaque(16 + static_cast<size_t>(level) * 24)));
+    auto *room =
+        static_cast<char *>(alloca(opaque(16 + static_cast<size_t>(level) * 24)));
 
     room[0] = static_cast<char>(level);
     stress_block(32);

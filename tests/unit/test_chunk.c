@@ -68,7 +68,8 @@ static struct neap_chunk_event next_event(struct program *program, unsigned *ret
             .address = program->wild
                            ? wild_number()
                            : 0x10000 + ((uint64_t)block << program->align) * 3,
-            .size = program->wild && draw(9) == 0 ? wild_number() : (uint64_t)8 << draw(6),
+            .size =
+                program->wild && draw(9) == 0 ? wild_number() : (uint64_t)8 << draw(6),
             .site = program->wild && draw(9) == 0 ? (uint32_t)draw(NEAP_CHUNK_NONE)
                                                   : (uint32_t)draw(program->sites),
             .owner = tid,
