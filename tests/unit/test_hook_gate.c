@@ -451,7 +451,7 @@ static __attribute__((noinline)) unsigned stacks_of_a_block(void)
 
 static void only_what_was_unloaded_is_forgotten(void **state)
 {
-    static const char library[] = "libthread_db.so.1";
+    static const char library[] = "libBrokenLocale.so.1";
     void *first = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     void *second = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     unsigned stacks[4];
