@@ -420,7 +420,7 @@ static void a_child_starts_with_an_open_gate_and_nothing_else(void **state)
     neap_tls.left = 0;
     block = keep(malloc(opaque(100)));
     hook_open(NEAP_MODE_SAMPLED, 1ull << 50);
-    neap_tls.left = 1ll << 40;
+    neap_tls.left = 1LL << 40;
     pid = fork();
     if (pid == 0) {
         /* neap_process is wiped and not connected: all this only forwards. */
@@ -457,8 +457,10 @@ static void only_what_was_unloaded_is_forgotten(void **state)
     unsigned stacks[4];
 
     (void)state;
-    if (!first || !second)
+    if (!first || !second) {
         skip();
+        return;
+    }
     for (volatile unsigned i = 0; i < 4; i++) {
         stacks[i] = stacks_of_a_block();
         if (i == 1)
