@@ -18,6 +18,13 @@ const char *neap_policy_name(enum neap_policy policy)
                                         : "block";
 }
 
+const char *neap_mode_name(enum neap_mode mode)
+{
+    return mode == NEAP_MODE_OFF     ? "off"
+           : mode == NEAP_MODE_EXACT ? "exact"
+                                     : "sampled";
+}
+
 enum neap_mode neap_settings_mode(const struct neap_settings *settings)
 {
     if (settings->dormant)

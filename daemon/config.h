@@ -24,6 +24,9 @@ struct neap_settings {
     uint64_t max_size; /* bytes of single events to keep; the oldest go first */
 };
 
+/* "off", "exact", "sampled". */
+const char *neap_mode_name(enum neap_mode mode);
+
 /* What targets do with it at the start. */
 enum neap_mode neap_settings_mode(const struct neap_settings *settings);
 

@@ -240,7 +240,8 @@ static void control_ready(struct launch *launch)
     if (message.text[0])
         neap_log("the recording is not complete: %s", message.text);
     if (!launch->config->quiet)
-        neap_tally_say(&message.tally, launch->paths.output);
+        neap_tally_say(&message.tally, launch->paths.output,
+                       launch->config->settings.dormant);
 }
 
 static uint64_t clock_now(void)
@@ -326,6 +327,16 @@ static int exit_status(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+static void say_start(const struct launch *launch)
+{
+    const char *output = launch->paths.output;
+
+    if (launch->config->settings.dormant)
+        neap_log("recording to %s is off until: neap switch %s on", output, output);
+    else
+        neap_log("recording to %s", output);
+}
+
 static int run(struct launch *launch)
 {
     struct neap_error *error;
@@ -346,7 +357,7 @@ static int run(struct launch *launch)
     status = start_collector(launch);
     if (!status) {
         if (!launch->config->quiet)
-            neap_log("recording to %s", launch->paths.output);
+            say_start(launch);
         block_signals(launch);
         status = start_command(launch, envp);
     } else {

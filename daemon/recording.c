@@ -69,7 +69,11 @@ struct neap_error *neap_recording_init(struct neap_recording *recording,
         .max_size = config->settings.max_size,
     };
     error = neap_ingest_create(recording->db, &info, &recording->ingest);
-    return error ? error : neap_ingest_commit(recording->ingest, 0);
+    if (error)
+        return error;
+    neap_ingest_switched(recording->ingest, 0,
+                         neap_mode_name(neap_settings_mode(&config->settings)));
+    return neap_ingest_commit(recording->ingest, 0);
 }
 
 void neap_recording_deinit(struct neap_recording *recording)

@@ -275,6 +275,20 @@ void neap_session_hello(struct neap_session *session, pid_t pid, int pidfd,
     ret_fds[1] = neap_ring_source_fd(target->source);
 }
 
+static void set_mode(struct neap_session *session, enum neap_mode mode)
+{
+    struct neap_ctl *ctl = session->config.ctl;
+    bool changes =
+        atomic_load_explicit(&ctl->header->mode, memory_order_relaxed) != mode;
+
+    neap_ctl_mode(ctl, mode, neap_ctl_interval(ctl));
+    if (!changes)
+        return;
+    neap_ingest_switched(session->config.ingest, neap_ctl_tick(ctl),
+                         neap_mode_name(mode));
+    session->changed = true;
+}
+
 void neap_session_switch(struct neap_session *session, const struct neap_switch *wish,
                          struct neap_switched *ret)
 {
@@ -282,9 +296,9 @@ void neap_session_switch(struct neap_session *session, const struct neap_switch 
     uint64_t interval = neap_ctl_interval(ctl);
 
     if (wish->wish == NEAP_SWITCH_ON)
-        neap_ctl_mode(ctl, interval ? NEAP_MODE_SAMPLED : NEAP_MODE_EXACT, interval);
+        set_mode(session, interval ? NEAP_MODE_SAMPLED : NEAP_MODE_EXACT);
     else if (wish->wish == NEAP_SWITCH_OFF)
-        neap_ctl_mode(ctl, NEAP_MODE_OFF, interval);
+        set_mode(session, NEAP_MODE_OFF);
     *ret = (struct neap_switched){
         .magic = NEAP_SWITCH_MAGIC,
         .version = NEAP_WIRE_VERSION,

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "schema/attr.h"
 #include "schema/base/cleanup.h"
+#include "schema/base/weigh.h"
 
 static const char *plural(uint64_t count)
 {
@@ -43,18 +44,42 @@ static char *quote(const char *path)
     return word;
 }
 
+#define BYTES_TEXT (2 * NEAP_SIZE_TEXT + 8)
+
+/* "3.2 MiB", of samples "3.2 MiB ± 410.0 KiB". */
+static const char *bytes_text(uint64_t bytes, double variance, uint64_t interval,
+                              char buffer[BYTES_TEXT])
+{
+    char value[NEAP_SIZE_TEXT], width[NEAP_SIZE_TEXT];
+
+    if (!interval)
+        return neap_size_text(bytes, buffer);
+    snprintf(buffer, BYTES_TEXT, "%s ± %s", neap_size_text(bytes, value),
+             neap_size_text((uint64_t)neap_ci95(variance, interval), width));
+    return buffer;
+}
+
 static void say_numbers(const struct neap_tally *tally)
 {
-    char allocated[NEAP_SIZE_TEXT], peak[NEAP_SIZE_TEXT], live[NEAP_SIZE_TEXT];
+    const char *about = tally->interval ? "about " : "";
+    char allocated[BYTES_TEXT], peak[BYTES_TEXT], live[BYTES_TEXT], every[BYTES_TEXT];
 
-    neap_log("%" PRIu64 " allocation%s, %s in all", tally->alloc_count,
-             plural(tally->alloc_count), neap_size_text(tally->alloc_bytes, allocated));
-    neap_log("peak %s%s", neap_size_text(tally->peak_bytes, peak),
+    if (tally->interval)
+        neap_log("sampled, one in every %s on average; ± is the 95 %% interval",
+                 neap_size_text(tally->interval, every));
+    neap_log("%s%" PRIu64 " allocation%s, %s in all", about, tally->alloc_count,
+             plural(tally->alloc_count),
+             bytes_text(tally->alloc_bytes, tally->alloc_variance, tally->interval,
+                        allocated));
+    neap_log("peak %s%s",
+             bytes_text(tally->peak_bytes, tally->peak_variance, tally->interval, peak),
              tally->programs > tally->processes ? ", the programs' own peaks added up"
              : tally->processes > 1             ? ", the processes' own peaks added up"
                                                 : "");
-    neap_log("never freed: %" PRIu64 " block%s, %s", tally->live_count,
-             plural(tally->live_count), neap_size_text(tally->live_bytes, live));
+    neap_log(
+        "never freed: %s%" PRIu64 " block%s, %s", about, tally->live_count,
+        plural(tally->live_count),
+        bytes_text(tally->live_bytes, tally->live_variance, tally->interval, live));
 }
 
 static void say_processes(const struct neap_tally *tally)
@@ -106,7 +131,7 @@ static void say_losses(const struct neap_tally *tally)
         neap_log("lost: %s%s", text, lower ? "; totals are lower bounds" : "");
 }
 
-void neap_tally_say(const struct neap_tally *tally, const char *output)
+void neap_tally_say(const struct neap_tally *tally, const char *output, bool dormant)
 {
     neap_auto_free char *word = quote(output);
 
@@ -115,7 +140,11 @@ void neap_tally_say(const struct neap_tally *tally, const char *output)
                  "not connect; try `neap doctor`");
     } else {
         say_processes(tally);
-        say_numbers(tally);
+        if (dormant && !tally->alloc_count)
+            neap_log("nothing was recorded: it was never switched on, or nothing was "
+                     "allocated meanwhile");
+        else
+            say_numbers(tally);
     }
     say_losses(tally);
     if (tally->running)

@@ -5,6 +5,7 @@
 
 #include "daemon/ingest/ingest.h"
 
-void neap_tally_say(const struct neap_tally *tally, const char *output);
+/* `dormant`: the recording began switched off. */
+void neap_tally_say(const struct neap_tally *tally, const char *output, bool dormant);
 
 #endif

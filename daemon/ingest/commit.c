@@ -235,6 +235,10 @@ static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
     TRY(write_names(ingest));
     TRY(write_stacks(ingest));
     TRY(neap_events_trim(ingest));
+    for (size_t i = 0; i < ingest->switches.count; i++)
+        TRY(neap_write_row(&ingest->write, NEAP_STATEMENT_SWITCH, "is",
+                           I(ingest->switches.data[i].ts_ns),
+                           ingest->switches.data[i].mode));
     for (struct neap_ingest_process *process = ingest->first; process;
          process = process->next) {
         if (!process->dirty)
@@ -301,6 +305,12 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
     tally->peak_bytes += neap_track_peak(track).amount.bytes;
     tally->live_count += neap_track_blocks(track, track->live).count;
     tally->live_bytes += track->live.bytes;
+    if (track->estimate.interval > tally->interval)
+        tally->interval = track->estimate.interval;
+    for (size_t i = 0; i < track->estimate.sites.count; i++)
+        tally->alloc_variance += track->estimate.sites.data[i].alloc;
+    tally->peak_variance += neap_track_peak(track).variance;
+    tally->live_variance += neap_estimate_live(track->estimate.live).variance;
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally->lost[i] += process->losses[i].amount.count;
 }
@@ -311,6 +321,7 @@ static void all_stored(struct neap_ingest *ingest, uint64_t now_ns)
 
     neap_stacks_stored(&ingest->stacks);
     neap_events_trimmed(ingest);
+    ingest->switches.count = 0;
     losses_stored(ingest->losses);
     while (*link) {
         struct neap_ingest_process *process = *link;

@@ -98,6 +98,7 @@ void neap_ingest_destroy(struct neap_ingest *ingest)
         ingest->first = process->next;
         neap_process_destroy(process);
     }
+    neap_vec_deinit(&ingest->switches);
     neap_vec_deinit(&ingest->kept);
     neap_journals_deinit(&ingest->journals);
     neap_stacks_deinit(&ingest->stacks);
@@ -173,6 +174,12 @@ void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
 void neap_ingest_heal(struct neap_ingest_process *process)
 {
     neap_process_heal(process);
+}
+
+void neap_ingest_switched(struct neap_ingest *ingest, uint64_t now_ns, const char *mode)
+{
+    if (!neap_vec_push(&ingest->switches, (struct neap_switch_row){now_ns, mode}))
+        neap_loss_add(ingest, NULL, NEAP_LOSS_STORE, 1, 0);
 }
 
 uint64_t neap_ingest_samples(const struct neap_ingest *ingest)

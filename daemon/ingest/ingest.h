@@ -101,6 +101,10 @@ struct neap_tally {
     uint64_t peak_bytes; /* sum of each process's own peak */
     uint64_t live_count; /* never freed */
     uint64_t live_bytes;
+    /* Of samples: the largest interval of any process, and the variances of the sums.
+     */
+    uint64_t interval;
+    double alloc_variance, peak_variance, live_variance;
     uint64_t lost[NEAP_LOSS_COUNT]; /* all 0 = exact */
 };
 
@@ -140,6 +144,10 @@ void neap_ingest_loss(struct neap_ingest *ingest, struct neap_ingest_process *pr
 void neap_ingest_alive(struct neap_ingest_process *process, uint64_t address,
                        const struct neap_table_slot *slot);
 void neap_ingest_heal(struct neap_ingest_process *process);
+
+/* What is recorded from now on; "off", "exact" or "sampled". */
+void neap_ingest_switched(struct neap_ingest *ingest, uint64_t now_ns,
+                          const char *mode);
 
 /* Samples there have been. */
 uint64_t neap_ingest_samples(const struct neap_ingest *ingest);

@@ -139,10 +139,17 @@ struct neap_kept {
     bool going; /* deleted by the commit under way */
 };
 
+/* A row of raw_switch. */
+struct neap_switch_row {
+    uint64_t ts_ns;
+    const char *mode; /* a literal */
+};
+
 struct neap_ingest {
     struct neap_write write;
-    uint64_t interval; /* of samples at the start, 0 = exact */
-    uint64_t max_size; /* of raw_events.data */
+    NEAP_VEC(struct neap_switch_row) switches; /* not stored yet */
+    uint64_t interval;                         /* of samples at the start, 0 = exact */
+    uint64_t max_size;                         /* of raw_events.data */
     struct neap_journals journals;
     NEAP_VEC(struct neap_kept) kept; /* what is stored, the oldest first */
     size_t kept_first;               /* those before are gone */

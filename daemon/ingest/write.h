@@ -22,6 +22,7 @@
       " kernel, machine, mode, interval, policy, max_size, socket, boot_id,"           \
       " collector_pid, collector_start) VALUES (1, ?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8," \
       " ?9, ?10, ?11, ?12, ?13, ?14)")                                                 \
+    X(SWITCH, "INSERT INTO raw_switch (ts_ns, mode) VALUES (?1, ?2)")                  \
     X(DURATION, "UPDATE raw_recording SET duration_ns = max(duration_ns, ?1)")         \
     X(MAIN_PROCESS, "UPDATE raw_recording SET main_process = ?1")                      \
     X(FINISHED, "UPDATE raw_recording SET finished = 1")                               \

@@ -27,6 +27,13 @@ CREATE TABLE raw_recording (
     finished INTEGER NOT NULL DEFAULT 0 -- 1: the end was written in good order
 ) STRICT;
 
+-- When the recording was switched on and off; the first row is how it began.
+CREATE TABLE raw_switch (
+    id INTEGER PRIMARY KEY,
+    ts_ns INTEGER NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('off', 'exact', 'sampled'))
+) STRICT;
+
 CREATE TABLE raw_process (
     id INTEGER PRIMARY KEY,
     pid INTEGER NOT NULL,

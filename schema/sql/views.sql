@@ -8,6 +8,9 @@ SELECT version, command, start_utc AS start, duration_ns, host, kernel, machine,
        (SELECT pid FROM raw_process WHERE id = main_process) AS pid
 FROM raw_recording;
 
+CREATE VIEW switch AS
+SELECT ts_ns, mode FROM raw_switch;
+
 CREATE VIEW process AS
 SELECT pid, ppid, exe, command, start_ns, end_ns, exit_kind, exit_code, allocator,
        interval, unwinder, live_bytes, live_count, peak_bytes, peak_count, peak_ns,

@@ -38,6 +38,11 @@ static void look(const struct neap_event *event, uint32_t rest)
         break;
     case NEAP_EV_PAD:
         break;
+    case NEAP_EV_SAMPLE:
+        if (event->sample->interval == 0)
+            abort();
+        sink += read_all(event->sample, sizeof(*event->sample));
+        break;
     case NEAP_EV_MAP:
         if (event->map->op == 0 || event->map->op >= NEAP_MAP_OP_END)
             abort();

@@ -20,7 +20,8 @@ from pathlib import Path
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = [  # in the order of NEAP_EV_KINDS
     *("pad", "time", "thread", "thread_end", "stack", "module", "alloc", "free"),
-    *("realloc_free", "realloc_alloc", "realloc_fail", "map", "exit"),
+    *("realloc_free", "realloc_alloc", "realloc_fail", "sample", "sample_free"),
+    *("realloc_done", "map", "exit"),
 ]
 
 
@@ -46,6 +47,10 @@ def records() -> dict[str, bytes]:
         "realloc_free": head("realloc_free") + struct.pack("<Q", 0x5000),
         "realloc_alloc": head("realloc_alloc") + struct.pack("<QQQ", 0x6000, 128, 99),
         "realloc_fail": head("realloc_fail") + struct.pack("<Q", 0x5000),
+        "sample": head("sample")
+        + struct.pack("<QQQQII", 0x5000, 64, 99, 512 << 10, 1, 0),
+        "sample_free": head("sample_free") + struct.pack("<QII", 0x5000, 3, 0),
+        "realloc_done": head("realloc_done"),
         "map": head("map")
         + struct.pack("<QQQQIIIiQQ", 0x7000, 4096, 0, 0, 1, 3, 0x22, -1, 99, 0),
         "exit": head("exit") + struct.pack("<q", 3),

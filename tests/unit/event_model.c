@@ -188,11 +188,12 @@ static bool release(struct event_model *model, uint32_t thread, uint64_t address
 static void undo(struct event_model *model, uint32_t thread)
 {
     struct event_pending *pending = &model->pending[thread];
-    struct event_block *block = &model->blocks[place_of(pending->address)];
+    struct event_block *block;
 
     if (!pending->open)
         return;
     pending->open = false;
+    block = &model->blocks[place_of(pending->address)];
     if (pending->foreign) {
         model->foreign--;
         return;

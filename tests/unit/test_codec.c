@@ -22,6 +22,8 @@ static union {
     struct neap_ev_module module;
     struct neap_ev_alloc alloc;
     struct neap_ev_free free;
+    struct neap_ev_sample sample;
+    struct neap_ev_sample_free sample_free;
     struct neap_ev_map map;
     struct neap_ev_exit exit;
 } record;
@@ -93,6 +95,11 @@ static void fixed_kinds_decode(void **state)
     assert_decodes(32);
     start(NEAP_EV_REALLOC_FAIL);
     assert_decodes(16);
+    start(NEAP_EV_SAMPLE_FREE);
+    record.sample_free.flags = NEAP_SAMPLE_REALLOC | NEAP_SAMPLE_TEMPORARY;
+    assert_int_equal(assert_decodes(24).sample_free->flags, 3);
+    start(NEAP_EV_REALLOC_DONE);
+    assert_decodes(8);
     start(NEAP_EV_EXIT);
     record.exit.code = -1;
     assert_int_equal(assert_decodes(16).exit->code, -1);
@@ -199,6 +206,29 @@ static void maps_have_an_operation(void **state)
     assert_corrupt();
 }
 
+static void samples_have_an_interval(void **state)
+{
+    static const uint64_t intervals[] = {1, 512 << 10, UINT64_MAX};
+
+    (void)state;
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(intervals); i++) {
+        start(NEAP_EV_SAMPLE);
+        record.sample.address = 0x1000;
+        record.sample.size = 99;
+        record.sample.stack = UINT64_MAX;
+        record.sample.interval = intervals[i];
+        record.sample.flags = UINT32_MAX; /* what a later release may say */
+        struct neap_event event = assert_decodes(48);
+
+        assert_true(event.sample->interval == intervals[i]);
+        assert_int_equal(event.sample->size, 99);
+        assert_int_equal(event.sample->flags, UINT32_MAX);
+        assert_true(event.sample->stack == UINT64_MAX);
+    }
+    record.sample.interval = 0;
+    assert_corrupt();
+}
+
 static void unknown_kinds_are_corrupt(void **state)
 {
     (void)state;
@@ -216,6 +246,8 @@ static void kinds_have_names(void **state)
     (void)state;
     assert_string_equal(neap_ev_name(NEAP_EV_ALLOC), "alloc");
     assert_string_equal(neap_ev_name(NEAP_EV_REALLOC_FREE), "realloc_free");
+    assert_string_equal(neap_ev_name(NEAP_EV_SAMPLE_FREE), "sample_free");
+    assert_string_equal(neap_ev_name(NEAP_EV_REALLOC_DONE), "realloc_done");
     assert_string_equal(neap_ev_name(NEAP_EV_NONE), "?");
     assert_string_equal(neap_ev_name(NEAP_EV_KIND_END), "?");
     assert_string_equal(neap_ev_name(UINT32_MAX), "?");
@@ -242,6 +274,7 @@ int main(void)
         cmocka_unit_test(modules_decode_with_their_texts),
         cmocka_unit_test(modules_that_cannot_be_are_corrupt),
         cmocka_unit_test(maps_have_an_operation),
+        cmocka_unit_test(samples_have_an_interval),
         cmocka_unit_test(unknown_kinds_are_corrupt),
         cmocka_unit_test(kinds_have_names),
         cmocka_unit_test(a_head_holds_three_fields),

@@ -39,6 +39,8 @@ struct neap_ingest {
     unsigned ended;
     unsigned events;
     unsigned lost_processes;
+    unsigned switched;
+    const char *mode;              /* of the last switch */
     struct neap_process_info info; /* of the last start; strings are not kept */
     struct neap_process_end end;   /* of the last end */
 };
@@ -123,6 +125,13 @@ void neap_ingest_heal(struct neap_ingest_process *process)
 {
     (void)process;
     fail_msg("nobody has sampled anything");
+}
+
+void neap_ingest_switched(struct neap_ingest *ingest, uint64_t now_ns, const char *mode)
+{
+    (void)now_ns;
+    ingest->switched++;
+    ingest->mode = mode;
 }
 
 uint64_t neap_ingest_samples(const struct neap_ingest *ingest)
@@ -577,6 +586,46 @@ static void test_command_end(void **state)
     waitpid(pid, NULL, 0);
 }
 
+static struct neap_switched ask(struct fixture *fixture, uint32_t wish)
+{
+    struct neap_switch packet = {
+        .magic = NEAP_SWITCH_MAGIC, .version = NEAP_WIRE_VERSION, .wish = wish};
+    struct neap_switched answer = {0};
+    int fd = connect_peer(fixture);
+
+    assert_int_equal(send(fd, &packet, sizeof(packet), 0), sizeof(packet));
+    turn(fixture);
+    assert_int_equal(recv(fd, &answer, sizeof(answer), 0), sizeof(answer));
+    assert_int_equal(answer.magic, NEAP_SWITCH_MAGIC);
+    close(fd);
+    turn(fixture);
+    assert_int_equal(neap_listener_pending(fixture->listener), 0);
+    return answer;
+}
+
+/* What is switched shows in ctl, in the answer, and, where it changes, in the
+ * recording. */
+static void test_switch(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct neap_ctl_header *header = fixture->ctl->header;
+
+    assert_int_equal(ask(fixture, NEAP_SWITCH_ASK).mode, NEAP_MODE_OFF);
+    assert_int_equal(notes.switched, 0);
+    assert_int_equal(ask(fixture, NEAP_SWITCH_ON).mode, NEAP_MODE_EXACT);
+    assert_int_equal(header->mode, NEAP_MODE_EXACT);
+    assert_string_equal(notes.mode, "exact");
+    assert_int_equal(ask(fixture, NEAP_SWITCH_ON).interval, 0);
+    assert_int_equal(notes.switched, 1);
+    assert_int_equal(ask(fixture, NEAP_SWITCH_OFF).mode, NEAP_MODE_OFF);
+    assert_string_equal(notes.mode, "off");
+    neap_ctl_mode(fixture->ctl, NEAP_MODE_OFF, 4096);
+    assert_int_equal(ask(fixture, NEAP_SWITCH_ON).mode, NEAP_MODE_SAMPLED);
+    assert_int_equal(ask(fixture, 77).interval, 4096); /* no wish: only told */
+    assert_int_equal(header->mode, NEAP_MODE_SAMPLED);
+    assert_int_equal(notes.lost_processes, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -591,6 +640,7 @@ int main(void)
         T(test_no_memory),
         T(test_children),
         T(test_command_end),
+        T(test_switch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

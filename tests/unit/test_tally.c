@@ -25,7 +25,7 @@ static void say(const struct neap_tally *tally)
 
     assert_true(fd >= 0 && before >= 0);
     dup2(fd, STDERR_FILENO);
-    neap_tally_say(tally, "/tmp/x.neap");
+    neap_tally_say(tally, "/tmp/x.neap", false);
     dup2(before, STDERR_FILENO);
     close(before);
     length = pread(fd, said, sizeof(said) - 1, 0);

@@ -175,8 +175,8 @@ static void the_interval_around_an_estimate(void **unused)
     /* Nothing sampled: up to 3.84 intervals may have been there. */
     assert_near(neap_ci95(0, interval), 3.8415 * unit, 0.001 * unit);
     assert_near(neap_ci95(-1, interval), 3.8415 * unit, 0.001 * unit);
-    for (double variance = 1; variance < 1e20; variance *= 10) {
-        double half = neap_ci95(variance, interval);
+    for (int power = 0; power < 20; power++) {
+        double variance = pow(10, power), half = neap_ci95(variance, interval);
 
         assert_true(half > before);
         assert_true(half >= 1.96 * sqrt(variance));
