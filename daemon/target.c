@@ -190,10 +190,9 @@ void neap_target_end(struct neap_target *target, struct neap_ring_scratch *scrat
                                    NEAP_DRAIN_FINAL) == NEAP_ACTIVITY_NONE)
             break;
     }
-    if (target->context->sampled) {
-        neap_ring_source_table(target->source, found_alive, target);
+    if (target->context->sampled &&
+        neap_ring_source_table(target->source, found_alive, target))
         neap_ingest_heal(target->ingest);
-    }
     if (told.kind == NEAP_EXIT_LOST && target->said_exit) {
         told.kind = NEAP_EXIT_EXITED;
         told.has_code = true;

@@ -18,7 +18,7 @@
  * ready they are full as well. A child inherits the filter, and has it emptied when it
  * connects: until then it only takes the slow way once too often.
  *
- * 16 Ki bytes: with 2 000 sampled blocks 1 free in 9 goes the slow way in vain (20 ns).
+ * 16 Ki bytes: with 2 000 sampled blocks 1 free in 9 goes the slow way in vain.
  */
 #ifndef NEAP_LIBHOOK_GATE_H
 #define NEAP_LIBHOOK_GATE_H

@@ -28,16 +28,17 @@ static unsigned long long unloaded(void)
     return count;
 }
 
-static void forget(struct neap_tls *tls)
+/* Is there anything to forget? */
+static bool recorded(void)
 {
-    if (!neap_process || atomic_load_explicit(&neap_process->phase,
-                                              memory_order_acquire) != NEAP_PHASE_ON)
-        return;
-    tls->busy = NEAP_INTERNAL;
-    neap_modules_unloaded();
-    tls->busy = NEAP_IDLE;
+    return neap_process && atomic_load_explicit(&neap_process->phase,
+                                                memory_order_acquire) == NEAP_PHASE_ON;
 }
 
+/*
+ * Most dlcloses unload nothing (another handle is open, or the library wants to stay),
+ * and then nothing is forgotten. Whether one did is known only afterwards.
+ */
 NEAP_EXPORT int dlclose(void *handle)
 {
     struct neap_tls *tls = &neap_tls;
@@ -46,16 +47,17 @@ NEAP_EXPORT int dlclose(void *handle)
 
     if (!neap_real.ready)
         neap_life_begin();
-    if (neap_real.off || tls->busy != NEAP_IDLE)
+    if (neap_real.off || tls->busy != NEAP_IDLE || !recorded())
         return neap_real.dlclose(handle);
     before = unloaded();
-    /* Before as well: from the unmapping on, another thread's dlopen may put its
-     * library there, and must not meet what we know of this one. */
-    forget(tls);
+    neap_modules_closing();
     result = neap_real.dlclose(handle);
     saved = errno;
-    if (unloaded() != before)
-        forget(tls);
+    tls->busy = NEAP_INTERNAL;
+    if (recorded() && unloaded() != before)
+        neap_modules_unloaded();
+    neap_modules_closed();
+    tls->busy = NEAP_IDLE;
     errno = saved;
     return result;
 }

@@ -46,7 +46,8 @@ struct neap_process {
     struct neap_memo *memos[NEAP_LANES_MAX];     /* used by a lane's owner */
     _Atomic uint32_t group_lock;
     _Atomic uint32_t module_lock;
-    _Atomic uint32_t generation; /* of the module list: grows when one is unloaded */
+    _Atomic uint64_t epoch; /* low half: generation of the module list, which grows when
+                               one is unloaded; high half: dlcloses under way */
     _Atomic uint64_t stalled_ns; /* waited for a collector that gave no sign of life */
     _Atomic(struct neap_table *) table; /* sampled live blocks; NULL: none yet */
     _Atomic uint32_t table_used;        /* keys in it, about */

@@ -25,6 +25,7 @@
 struct module {
     const uint8_t *start, *end;
     const struct link_map *map;
+    uint64_t name; /* its file's, as a number: maps and places are used again */
     uint32_t generation;
     uint32_t finder; /* tid; 0 once announced */
 };
@@ -63,9 +64,47 @@ static void unlock(void)
     atomic_store_explicit(&neap_process->module_lock, 0, memory_order_release);
 }
 
+#define CLOSING (1ull << 32)
+
+/* Pairs with the acquire of each walk's epoch, as do the two below. */
+static void next_generation(void)
+{
+    uint64_t epoch = atomic_load_explicit(&neap_process->epoch, memory_order_relaxed);
+
+    while (!atomic_compare_exchange_weak_explicit(
+        &neap_process->epoch, &epoch, (epoch & ~(CLOSING - 1)) | (uint32_t)(epoch + 1),
+        memory_order_release, memory_order_relaxed))
+        ;
+}
+
+void neap_modules_closing(void)
+{
+    atomic_fetch_add_explicit(&neap_process->epoch, CLOSING, memory_order_acq_rel);
+}
+
+void neap_modules_closed(void)
+{
+    uint64_t epoch = atomic_load_explicit(&neap_process->epoch, memory_order_relaxed);
+
+    /* Nothing to take away in the child of a destructor that forked. */
+    while (epoch >= CLOSING && !atomic_compare_exchange_weak_explicit(
+                                   &neap_process->epoch, &epoch, epoch - CLOSING,
+                                   memory_order_release, memory_order_relaxed))
+        ;
+}
+
 static uint32_t generation_now(void)
 {
-    return atomic_load_explicit(&neap_process->generation, memory_order_acquire);
+    return (uint32_t)atomic_load_explicit(&neap_process->epoch, memory_order_acquire);
+}
+
+static uint64_t name_of(const struct link_map *map)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)map->l_ld;
+
+    for (const char *at = map->l_name; at && *at; at++)
+        hash = (hash ^ (uint8_t)*at) * 0x100000001b3ull;
+    return hash;
 }
 
 /* Is the object in the list already? Caller holds the lock. Overlap with another one of
@@ -80,6 +119,7 @@ enum known {
 static enum known look_up(const struct neap_object *object, uint32_t generation)
 {
     uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+    uint64_t name = name_of(object->link_map);
 
     for (uint32_t i = 0; i < count; i++) {
         const struct module *m = &list->module[i];
@@ -87,7 +127,7 @@ static enum known look_up(const struct neap_object *object, uint32_t generation)
         if (m->generation != generation)
             continue;
         if (m->start == object->start && m->end == object->end &&
-            m->map == object->link_map)
+            m->map == object->link_map && m->name == name)
             return KNOWN;
         if (object->start < m->end && m->start < object->end)
             return OVERLAPS;
@@ -116,6 +156,7 @@ static NEAP_COLD void note(const struct neap_object *object)
         m->start = object->start;
         m->end = object->end;
         m->map = object->link_map;
+        m->name = name_of(object->link_map);
         m->generation = generation;
         m->finder = neap_tls.tid;
         neap_tls.found = true;
@@ -198,7 +239,7 @@ void neap_modules_unloaded(void)
     uint32_t count, kept = 0;
 
     lock();
-    atomic_fetch_add_explicit(&neap_process->generation, 1, memory_order_release);
+    next_generation();
     count = atomic_load_explicit(&list->count, memory_order_relaxed);
     /* What another thread has found and not announced yet, it still will. */
     for (uint32_t i = 0; i < count; i++) {
@@ -211,7 +252,7 @@ void neap_modules_unloaded(void)
     neap_stackset_forget();
     /* A walk that met old rules until a moment ago has not looked at its objects: it
      * sees that this changed, and walks again. */
-    atomic_fetch_add_explicit(&neap_process->generation, 1, memory_order_release);
+    next_generation();
 }
 
 /* ---- what an object is ---- */

@@ -48,4 +48,13 @@ void neap_modules_announce(struct neap_tls *tls);
 /* Something was unloaded: start a new generation. */
 void neap_modules_unloaded(void);
 
+/*
+ * A dlclose begins, and is over. From the moment the loader unmaps a library until we
+ * know that it did, another thread's dlopen may put its own in that place. Meanwhile
+ * walks go by what the loader has at that moment, and objects are compared by name, so
+ * that one in another's place is noticed.
+ */
+void neap_modules_closing(void);
+void neap_modules_closed(void);
+
 #endif

@@ -134,17 +134,17 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
                                       uint64_t *ret)
 {
     struct neap_ev_stack *stack = room;
-    uint32_t generation, tries = 0;
+    uint32_t tries = 0;
+    uint64_t epoch;
     struct neap_walk walk;
 
-    /* Again if a library went meanwhile: objects met on the way then stand in another
-     * generation than the stack would. */
+    /* Again if a library went meanwhile, or is about to: objects met on the way then
+     * stand in another generation than the stack would, or rules are another's. */
     do {
-        generation =
-            atomic_load_explicit(&neap_process->generation, memory_order_acquire);
-        neap_unwind(tls, caller, generation, stack->pc, &walk);
-    } while (NEAP_UNLIKELY(generation != atomic_load_explicit(&neap_process->generation,
-                                                              memory_order_acquire)) &&
+        epoch = atomic_load_explicit(&neap_process->epoch, memory_order_acquire);
+        neap_unwind(tls, caller, epoch, stack->pc, &walk);
+    } while (NEAP_UNLIKELY(epoch != atomic_load_explicit(&neap_process->epoch,
+                                                         memory_order_acquire)) &&
              ++tries < 8);
     if (NEAP_UNLIKELY(neap_oracle_verifies)) {
         neap_unwind_frames(tls, &walk, stack->pc);
@@ -162,7 +162,7 @@ NEAP_ALWAYS_INLINE uint32_t put_stack(struct neap_tls *tls,
     neap_unwind_frames(tls, &walk, stack->pc);
     stack->head = neap_ev_head(NEAP_EV_STACK, 0, 0);
     stack->hash = walk.hash;
-    stack->generation = generation;
+    stack->generation = (uint32_t)epoch;
     stack->depth = walk.depth;
     stack->flags = walk.flags;
     return (uint32_t)sizeof(*stack) + 8u * walk.depth;

@@ -39,8 +39,8 @@ bool neap_rules_made_by_hand(uint64_t pc)
     return neap_rules_find(pc, &module, &row, &signal, &found) && !signal;
 }
 
-/* The rule for the call before `pc + 1`, as a word without its tag. */
-static uint64_t compile(uint64_t pc)
+/* For the call before `pc + 1`, as a word without its tag. */
+uint64_t neap_rules_compile(uint64_t pc)
 {
     struct neap_cfi_module module;
     struct neap_cfi_row row;
@@ -75,7 +75,7 @@ static uint64_t compile(uint64_t pc)
 NEAP_COLD uint64_t neap_rules_fill(uint64_t pc, uint64_t mixed)
 {
     _Atomic uint64_t *bucket = neap_rules + (mixed >> 35) * NEAP_RULES_BUCKET;
-    uint64_t word = compile(pc);
+    uint64_t word = neap_rules_compile(pc);
 
     /* Code without rules today may be a module's tomorrow: not remembered. */
     if (word == NEAP_RULE_NONE)

@@ -52,6 +52,10 @@ bool neap_rules_find(uint64_t pc, struct neap_cfi_module *module,
  */
 bool neap_rules_made_by_hand(uint64_t pc);
 
+/* The rule for `pc` as .eh_frame has it now; nothing is taken from the table, or put
+ * into it. */
+uint64_t neap_rules_compile(uint64_t pc);
+
 /* neap_rules_get's way on a miss. */
 uint64_t neap_rules_fill(uint64_t pc, uint64_t mixed);
 

@@ -75,10 +75,11 @@ enum step {
     STEP_LOST
 };
 
+/* `careful`: a library may just be going, so what is known of it is not believed. */
 NEAP_ALWAYS_INLINE enum step step(struct neap_stack_reader *reader, struct state *s,
-                                  bool own_stack)
+                                  bool own_stack, bool careful)
 {
-    uint64_t word = neap_rules_get(s->pc - 1);
+    uint64_t word = careful ? neap_rules_compile(s->pc - 1) : neap_rules_get(s->pc - 1);
     uint64_t cfa, saved = word >> 2 & 0xfff;
     bool end;
 
@@ -114,14 +115,15 @@ NEAP_ALWAYS_INLINE enum step step(struct neap_stack_reader *reader, struct state
 
 /* Returns the last step's outcome. STEP_ON: there are more frames than room. */
 NEAP_ALWAYS_INLINE enum step walk(struct neap_stack_reader *reader, struct state *s,
-                                  bool own_stack, uint64_t *pcs, unsigned *depth)
+                                  bool own_stack, bool careful, uint64_t *pcs,
+                                  unsigned *depth)
 {
     unsigned n = 0;
     enum step outcome = STEP_ON;
 
     while (n < NEAP_STACK_DEPTH_MAX) {
         pcs[n++] = s->pc;
-        outcome = step(reader, s, own_stack);
+        outcome = step(reader, s, own_stack, careful);
         if (NEAP_UNLIKELY(outcome != STEP_ON))
             break;
     }
@@ -207,7 +209,7 @@ walk_registers(const struct neap_context *context, struct neap_stack_reader *rea
 
 static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
                                    const struct neap_context *context, uint64_t seed,
-                                   uint64_t *pcs, struct neap_walk *ret)
+                                   bool careful, uint64_t *pcs, struct neap_walk *ret)
 {
     bool own_stack = neap_stack_owns(tls, context->sp);
     struct neap_stack_reader reader = {.lo = context->sp,
@@ -216,10 +218,12 @@ static NEAP_NOINLINE void walk_cfi(struct neap_tls *tls,
     unsigned depth = 0;
     enum step outcome;
 
-    if (NEAP_LIKELY(own_stack))
-        outcome = walk(&reader, &state, true, pcs, &depth);
+    if (NEAP_UNLIKELY(careful))
+        outcome = walk(&reader, &state, false, true, pcs, &depth);
+    else if (NEAP_LIKELY(own_stack))
+        outcome = walk(&reader, &state, true, false, pcs, &depth);
     else
-        outcome = walk(&reader, &state, false, pcs, &depth);
+        outcome = walk(&reader, &state, false, false, pcs, &depth);
     if (NEAP_UNLIKELY(outcome == STEP_LOST)) {
         unsigned more = 0;
         enum step second;
@@ -499,13 +503,16 @@ static void walk_libunwind(const struct neap_context *context, uint64_t seed,
 }
 
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
-                 uint32_t generation, uint64_t *pcs, struct neap_walk *ret)
+                 uint64_t epoch, uint64_t *pcs, struct neap_walk *ret)
 {
+    uint32_t generation = (uint32_t)epoch;
     uint64_t seed = 0x243f6a8885a308d3ull + generation;
+    bool careful = epoch != generation;
 
     if (NEAP_LIKELY(engine == NEAP_UNWINDER_CFI)) {
-        if (!tls->memo || !walk_from_last(tls, context, generation, seed, ret))
-            walk_cfi(tls, context, seed, pcs, ret);
+        if (NEAP_UNLIKELY(!tls->memo || careful) ||
+            !walk_from_last(tls, context, generation, seed, ret))
+            walk_cfi(tls, context, seed, careful, pcs, ret);
     } else if (engine == NEAP_UNWINDER_LIBUNWIND && neap_oracle_ready()) {
         walk_libunwind(context, seed, pcs, ret);
     } else {

@@ -43,10 +43,11 @@ enum neap_unwinder neap_unwind_engine(void);
  * goes with the lane from thread to thread. */
 struct neap_memo *neap_unwind_memo(void);
 
-/* Frames from `context` outwards into pcs[NEAP_STACK_DEPTH_MAX], innermost first; or,
- * if ret->remembered, into tls->memo, whence neap_unwind_frames gets them. */
+/* `epoch` is the process's. Frames from `context` outwards into
+ * pcs[NEAP_STACK_DEPTH_MAX], innermost first; or, if ret->remembered, into tls->memo,
+ * whence neap_unwind_frames gets them. */
 void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
-                 uint32_t generation, uint64_t *pcs, struct neap_walk *ret);
+                 uint64_t epoch, uint64_t *pcs, struct neap_walk *ret);
 /* Remembered frames into pcs; nothing to do for others. Before the next walk. */
 void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walked,
                         uint64_t *pcs);

@@ -301,27 +301,29 @@ static bool read_all(int fd, void *to, size_t length, uint64_t offset)
     return true;
 }
 
-void neap_ring_source_table(const struct neap_ring_source *source,
+bool neap_ring_source_table(const struct neap_ring_source *source,
                             void (*found)(void *context, uint64_t address,
                                           const struct neap_table_slot *slot),
                             void *context)
 {
+    const uint64_t slots = NEAP_TABLE_OFFSET + offsetof(struct neap_table, slot);
     uint64_t keys[512];
 
     for (uint32_t i = 0; i < NEAP_TABLE_SLOTS; i++) {
+        uint64_t *key = &keys[i % NEAP_ARRAY_LEN(keys)];
         struct neap_table_slot slot;
 
-        if (i % NEAP_ARRAY_LEN(keys) == 0 &&
+        if (key == keys &&
             !read_all(source->fd, keys, sizeof(keys),
                       NEAP_TABLE_OFFSET + offsetof(struct neap_table, key) + 8ull * i))
-            return;
-        if (keys[i % NEAP_ARRAY_LEN(keys)] <= NEAP_TABLE_CLAIMED ||
-            !read_all(source->fd, &slot, sizeof(slot),
-                      NEAP_TABLE_OFFSET + offsetof(struct neap_table, slot) +
-                          i * sizeof(slot)))
+            return false;
+        if (*key <= NEAP_TABLE_CLAIMED)
             continue;
-        found(context, keys[i % NEAP_ARRAY_LEN(keys)], &slot);
+        if (!read_all(source->fd, &slot, sizeof(slot), slots + i * sizeof(slot)))
+            return false;
+        found(context, *key, &slot);
     }
+    return true;
 }
 
 /* What a counter grew by since `*last`; it never shrinks, whatever it says. */

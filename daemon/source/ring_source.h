@@ -64,9 +64,10 @@ bool neap_ring_source_waiting(const struct neap_ring_source *source);
 
 /*
  * The table of samples (schema/wire/table.h): `found` for each that is live. For when
- * nobody writes any more; what does not make sense is the receiver's to see.
+ * nobody writes any more; what does not make sense is the receiver's to see. False: it
+ * could not be read to its end.
  */
-void neap_ring_source_table(const struct neap_ring_source *source,
+bool neap_ring_source_table(const struct neap_ring_source *source,
                             void (*found)(void *context, uint64_t address,
                                           const struct neap_table_slot *slot),
                             void *context);

@@ -23,6 +23,7 @@ from harness import (
     target,
     wait_until,
 )
+from test_allocators import LIBRARIES, library
 
 EVERY_BLOCK = ("--interval", "1")
 
@@ -67,6 +68,19 @@ def test_every_block_is_as_exact(record: Record, words: tuple[str, ...]) -> None
     rec = whole(run.rec)
     check_counts(run, rec)
     assert rec.process()["foreign_free_count"] == 0
+
+
+@pytest.mark.parametrize("mode", [("handoff", "race"), ("entry_points_cxx", "forms")])
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_over_another_allocator(
+    record: Record, name: str, mode: tuple[str, ...]
+) -> None:
+    """One sample a call, whatever the allocator calls in turn."""
+    env = {"LD_PRELOAD": library(name)}
+    run = record(target(*mode), options=EVERY_BLOCK, env=env).expect(0)
+    rec = whole(run.rec)
+    check_counts(run, rec)
+    assert name in rec.process()["allocator"]
 
 
 def test_stacks_are_the_programs(record: Record) -> None:

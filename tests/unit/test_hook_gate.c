@@ -9,7 +9,9 @@
  * Links: libhook/oracle.c libhook/real.c libhook/selfmem.c libhook/stack.c
  * Links: libhook/stackset.c libhook/unwind.c libhook/rules.c tests/unit/hook_process.c
  * Links: libhook/enter.c libhook/entry.c libhook/hook_malloc.c libhook/hook_vm.c
+ * Links: libhook/hook_dl.c
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -24,6 +26,7 @@
 #include <cmocka.h>
 
 #include "libhook/gate.h"
+#include "libhook/modules.h"
 #include "libhook/samples.h"
 #include "tests/unit/hook_process.h"
 
@@ -417,7 +420,7 @@ static void a_child_starts_with_an_open_gate_and_nothing_else(void **state)
     neap_tls.left = 0;
     block = keep(malloc(opaque(100)));
     hook_open(NEAP_MODE_SAMPLED, 1ull << 50);
-    neap_tls.left = 1ll << 40;
+    neap_tls.left = 1LL << 40;
     pid = fork();
     if (pid == 0) {
         /* neap_process is wiped and not connected: all this only forwards. */
@@ -430,6 +433,66 @@ static void a_child_starts_with_an_open_gate_and_nothing_else(void **state)
     shut();
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     EVENTS("sample sample_free");
+}
+
+/* Stacks that came with a block from here; one at most. */
+static __attribute__((noinline)) unsigned stacks_of_a_block(void)
+{
+    unsigned count, stacks = 0;
+
+    hook_open(NEAP_MODE_EXACT, 0);
+    free(keep(malloc(opaque(100))));
+    shut();
+    count = hook_read(0, records, NEAP_ARRAY_LEN(records));
+    for (unsigned i = 0; i < count; i++)
+        stacks += records[i].kind == NEAP_EV_STACK;
+    return stacks;
+}
+
+static void only_what_was_unloaded_is_forgotten(void **state)
+{
+    static const char library[] = "libBrokenLocale.so.1";
+    void *first = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    void *second = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    unsigned stacks[4];
+
+    (void)state;
+    if (!first || !second) {
+        skip();
+        return;
+    }
+    for (volatile unsigned i = 0; i < 4; i++) {
+        stacks[i] = stacks_of_a_block();
+        if (i == 1)
+            dlclose(first); /* it is still open */
+        if (i == 2)
+            dlclose(second);
+    }
+    assert_int_equal(stacks[0], 1);
+    assert_int_equal(stacks[1], 0);
+    assert_int_equal(stacks[2], 0);
+    assert_int_equal(stacks[3], 1);
+    assert_int_equal(atomic_load(&neap_process->epoch) >> 32, 0);
+}
+
+/* While a dlclose is under way stacks are the same, by the slower way. */
+static void a_stack_is_the_same_while_a_library_is_closed(void **state)
+{
+    unsigned stacks[3];
+
+    (void)state;
+    for (volatile unsigned i = 0; i < 3; i++) {
+        if (i == 1)
+            neap_modules_closing();
+        stacks[i] = stacks_of_a_block();
+        if (i == 1)
+            neap_modules_closed();
+    }
+    assert_int_equal(stacks[0], 1);
+    assert_int_equal(stacks[1], 0);
+    assert_int_equal(stacks[2], 0);
+    neap_modules_closed(); /* one too many, as in a child: nothing happens */
+    assert_int_equal(atomic_load(&neap_process->epoch), 0);
 }
 
 #define TEST(f) \
@@ -454,6 +517,8 @@ int main(void)
         TEST(a_lost_sample_stays_in_the_table),
         TEST(a_nested_free_takes_the_key),
         TEST(only_a_sample_claims_a_lane),
+        TEST(only_what_was_unloaded_is_forgotten),
+        TEST(a_stack_is_the_same_while_a_library_is_closed),
         TEST(a_child_starts_with_an_open_gate_and_nothing_else),
     };
 

@@ -308,7 +308,7 @@ static void the_loader_is_known_from_others(void **state)
 static void an_object_is_noted_once_a_generation(void **state)
 {
     struct neap_object object;
-    uint32_t generation = atomic_load(&neap_process->generation);
+    uint32_t generation = (uint32_t)atomic_load(&neap_process->epoch);
 
     (void)state;
     neap_tls.tid = (uint32_t)gettid();
@@ -319,7 +319,7 @@ static void an_object_is_noted_once_a_generation(void **state)
     assert_true(neap_modules_find((uintptr_t)neap_modules_find, &object));
     assert_false(neap_tls.found);
     neap_modules_unloaded();
-    assert_true(atomic_load(&neap_process->generation) > generation);
+    assert_true((uint32_t)atomic_load(&neap_process->epoch) > generation);
     assert_true(neap_modules_find((uintptr_t)neap_modules_find, &object));
     assert_true(neap_tls.found);
 }
