@@ -170,7 +170,8 @@ def test_when_it_was_on(
     with sqlite3.connect(path) as db:
         db.executemany("INSERT INTO raw_switch (ts_ns, mode) VALUES (?, ?)", switches)
     lines = neap("report", path).stdout.splitlines()
-    assert lines[2] == "exact: every event counted, nothing lost"
+    on = " while it was on" if line else ""
+    assert lines[2] == f"exact{on}: every event counted, nothing lost"
     assert lines[3] == (line or "")
 
 

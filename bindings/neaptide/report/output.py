@@ -272,6 +272,7 @@ def exactness(rec: Recording) -> list[str]:
         lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
     about = rec.recording
     until = duration(about["duration_ns"])
+    when = spans(rec, about["duration_ns"])
     lines = []
     if lost:
         lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
@@ -281,8 +282,8 @@ def exactness(rec: Recording) -> list[str]:
         lines.append(sampling(rec, about["interval"], not lost and rec.state != "lost"))
     elif not lost and rec.state != "lost":
         so_far = f" until {until}" if rec.state == "running" else ""
-        lines.append(f"exact: every event{so_far} counted, nothing lost")
-    when = spans(rec, about["duration_ns"])
+        on = " while it was on" if when is not None else ""
+        lines.append(f"exact{on}: every event{so_far} counted, nothing lost")
     if when is not None:
         lines.append(when)
     truncated, _, differences = marks[0]
