@@ -76,30 +76,38 @@ _Static_assert(NEAP_FILTER_BITS == 14, "");
     "addq %rcx, %fs:(%r8)\n\t"            \
     "jmp " ours "\n\t"
 
-__asm__(".text\n\t" BEGIN("malloc") MODE(
-    "neap_malloc") "leaq 1(%rdi), %rcx\n\t" COUNT ON(8, "neap_malloc") END("malloc")
+/* clang-format off */
+__asm__(".text\n\t"
 
-            BEGIN("calloc") MODE(
-                "neap_calloc") "movq %rdi, %rax\n\t"
-                               "mulq %rsi\n\t"
-                               "jo neap_calloc\n\t"
-                               "leaq 1(%rax), %rcx\n\t" COUNT ON(16, "neap_calloc") END(
-                                   "calloc")
+        BEGIN("malloc")
+        MODE("neap_malloc")
+        "leaq 1(%rdi), %rcx\n\t"
+        COUNT
+        ON(8, "neap_malloc")
+        END("malloc")
 
-                                   BEGIN("realloc") FILTER("neap_realloc") MODE(
-                                       "neap_realloc") "leaq 1(%rsi), %rcx\n\t" COUNT
-                                       ON(24, "neap_realloc") END("realloc")
+        BEGIN("calloc")
+        MODE("neap_calloc")
+        "movq %rdi, %rax\n\t"
+        "mulq %rsi\n\t"
+        "jo neap_calloc\n\t"
+        "leaq 1(%rax), %rcx\n\t"
+        COUNT
+        ON(16, "neap_calloc")
+        END("calloc")
 
-                                           BEGIN("free")
-                                               FILTER("neap_free") "jmpq "
-                                                                   "*neap_real+40(%rip)"
-                                                                   "\n\t" END("free"));
+        BEGIN("realloc")
+        FILTER("neap_realloc")
+        MODE("neap_realloc")
+        "leaq 1(%rsi), %rcx\n\t"
+        COUNT
+        ON(24, "neap_realloc")
+        END("realloc")
 
-#else
-
-NEAP_EXPORT void *malloc(size_t size) __attribute__((alias("neap_malloc")));
-NEAP_EXPORT void *calloc(size_t, size_t) __attribute__((alias("neap_calloc")));
-NEAP_EXPORT void *realloc(void *, size_t) __attribute__((alias("neap_realloc")));
-NEAP_EXPORT void free(void *) __attribute__((alias("neap_free")));
+        BEGIN("free")
+        FILTER("neap_free")
+        "jmpq *neap_real+40(%rip)\n\t"
+        END("free"));
+/* clang-format on */
 
 #endif

@@ -8,9 +8,22 @@
 
 #include <stddef.h>
 
-void *neap_malloc(size_t size);
-void *neap_calloc(size_t count, size_t size);
-void *neap_realloc(void *old, size_t size);
-void neap_free(void *block);
+#include "schema/attr.h"
+
+#if defined(__x86_64__)
+#define NEAP_ENTRY
+#else
+/* No entry.c: these are the entry points themselves. */
+#define NEAP_ENTRY   NEAP_EXPORT
+#define neap_malloc  malloc
+#define neap_calloc  calloc
+#define neap_realloc realloc
+#define neap_free    free
+#endif
+
+NEAP_ENTRY void *neap_malloc(size_t size);
+NEAP_ENTRY void *neap_calloc(size_t count, size_t size);
+NEAP_ENTRY void *neap_realloc(void *old, size_t size);
+NEAP_ENTRY void neap_free(void *block);
 
 #endif

@@ -55,11 +55,12 @@ extern const _Atomic uint32_t neap_gate_start, neap_gate_off;
 
 NEAP_ALWAYS_INLINE uint32_t neap_gate_mode(void)
 {
-    /* Pairs with nothing: what is done in a mode finds its own things. Acquire on the
-     * pointer, which life.c stores with release: the word is mapped. */
+    /* Pairs with the release in neap_gate_set: the word is mapped. */
     const _Atomic uint32_t *mode = __atomic_load_n(&neap_real.mode, __ATOMIC_ACQUIRE);
 
-    return atomic_load_explicit(mode, memory_order_relaxed);
+    /* Pairs with the release in the collector's neap_ctl_mode: whoever sees the mode
+     * sees its interval. */
+    return atomic_load_explicit(mode, memory_order_acquire);
 }
 
 /* Point neap_real.mode at another word. */

@@ -47,7 +47,7 @@ static bool missed(struct neap_tls *tls)
 
 /* ---- allocation ---- */
 
-void *neap_malloc(size_t size)
+NEAP_ENTRY void *neap_malloc(size_t size)
 {
     struct neap_tls *tls = &neap_tls;
     struct neap_context caller = NEAP_CALLER();
@@ -59,7 +59,7 @@ void *neap_malloc(size_t size)
     return neap_leave_allocated(tls, &caller, neap_real.malloc(size), size, interval);
 }
 
-void *neap_calloc(size_t count, size_t size)
+NEAP_ENTRY void *neap_calloc(size_t count, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
     struct neap_context caller = NEAP_CALLER();
@@ -275,7 +275,7 @@ static void *resize_missed(struct neap_tls *tls, void *old, size_t size)
     return boot(16, size);
 }
 
-void *neap_realloc(void *old, size_t size)
+NEAP_ENTRY void *neap_realloc(void *old, size_t size)
 {
     struct neap_tls *tls = &neap_tls;
     struct neap_context caller = NEAP_CALLER();
@@ -324,7 +324,7 @@ NEAP_ALWAYS_INLINE bool enter_free(struct neap_tls *tls, void *block)
     return true;
 }
 
-void neap_free(void *block)
+NEAP_ENTRY void neap_free(void *block)
 {
     struct neap_tls *tls = &neap_tls;
 

@@ -222,8 +222,10 @@ bool neap_life_connect(struct neap_tls *tls)
         tls->sampled = NULL;
         phase = connect_process() ? NEAP_PHASE_ON : NEAP_PHASE_OFF;
         neap_real.off = phase == NEAP_PHASE_OFF;
-        if (neap_real.off)
+        if (neap_real.off) {
             neap_gate_set(&neap_gate_off);
+            neap_filter_reset();
+        }
         atomic_store_explicit(&neap_process->phase, phase, memory_order_release);
     }
     while (phase == NEAP_PHASE_CONNECTING) {

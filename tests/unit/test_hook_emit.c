@@ -8,7 +8,8 @@
  * Links: libhook/lane.c
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
- * Links: libhook/unwind.c libhook/rules.c tests/unit/hook_process.c
+ * Links: libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: tests/unit/hook_process.c
  */
 #include "libhook/emit.h"
 

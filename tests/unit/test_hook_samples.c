@@ -7,7 +7,8 @@
  * Links: libhook/emit_sample.c libhook/gate.c libhook/sampler.c libhook/samples.c
  * Links: libhook/lane.c libhook/life.c libhook/link.c libhook/modules.c
  * Links: libhook/oracle.c libhook/real.c libhook/selfmem.c libhook/stack.c
- * Links: libhook/stackset.c libhook/unwind.c libhook/rules.c tests/unit/hook_process.c
+ * Links: libhook/stackset.c libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: tests/unit/hook_process.c
  */
 #include "libhook/samples.h"
 
