@@ -217,6 +217,12 @@ def test_what_retention_took_is_said(path: Path, model: Model, tmp_path: Path) -
                 rec.report(**question)  # type: ignore[arg-type]
             assert "--max-size" in str(error.value)
             assert "\n" not in str(error.value)
+        held = f"{t0 / 1e9:.9f}"
+        for times in ((), (t0 / 2e9,), (None, t0 / 2e9), (None, None, 100)):
+            with pytest.raises(neaptide.UsageError, match=f"before {held} s: give"):
+                rec.events(*times)
+        assert len(rec.events(t0 / 1e9)) > 0
+        assert len(rec.events(pid=200)) == len(model.processes[1].events)
         # The other process has all of it, and this one's peak is known.
         expected = model.ask("live", end=t0 // 2, pid=200)
         assert rows(rec.report("live", None, at=t0 / 2e9, pid=200)) == expected
