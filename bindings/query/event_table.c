@@ -471,7 +471,9 @@ static int row_id(sqlite3_vtab_cursor *base, sqlite3_int64 *ret)
     const struct cursor *cursor = (const struct cursor *)base;
     uint64_t process = (uint64_t)cursor->events.processes.data[cursor->process].id;
 
-    *ret = (sqlite3_int64)((process << 40) + (uint64_t)number_of(cursor));
+    uint64_t id = (process << 40) + (uint64_t)number_of(cursor);
+
+    *ret = (sqlite3_int64)id;
     return SQLITE_OK;
 }
 

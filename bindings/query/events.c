@@ -238,7 +238,7 @@ static struct neap_error *unreadable(const struct neap_events *events,
                                      enum neap_error_code code, const char *why)
 {
     char t0[NEAP_SECONDS_LENGTH], t1[NEAP_SECONDS_LENGTH], when[80], row[48] = "";
-    int64_t pid = 0;
+    int64_t pid = 0, last = chunk->first + (chunk->count > 0 ? chunk->count - 1 : 0);
 
     for (size_t i = 0; i < events->processes.count; i++) {
         if (events->processes.data[i].id == chunk->process)
@@ -257,9 +257,8 @@ static struct neap_error *unreadable(const struct neap_events *events,
         "%s: events %lld to %lld of process %lld (%s%s) cannot be read: %s; "
         "questions that do not need them are still answered, such as a report "
         "without a time",
-        events->name, (long long)chunk->first,
-        (long long)(chunk->first + (chunk->count > 0 ? chunk->count - 1 : 0)),
-        (long long)pid, when, row, why);
+        events->name, (long long)chunk->first, (long long)last, (long long)pid, when,
+        row, why);
 }
 
 struct neap_error *neap_events_decode(struct neap_events *events,

@@ -267,18 +267,41 @@ static bool asked(const struct neap_scan *scan,
     return !scan->query->has_pid || process->pid == scan->query->pid;
 }
 
-/* A recording of which nothing was recorded must not answer "0 bytes". */
+/* Was the recording ever switched on, as far as it knows? */
+static struct neap_error *was_on(struct neap_recording *recording, bool *ret)
+{
+    neap_auto_stmt sqlite3_stmt *stmt = NULL;
+    struct neap_error *error = neap_recording_prepare(
+        recording, "SELECT 1 FROM raw_switch WHERE mode <> 'off'", &stmt);
+    int status;
+
+    if (error)
+        return error;
+    status = sqlite3_step(stmt);
+    if (status != SQLITE_ROW && status != SQLITE_DONE)
+        return neap_recording_error(recording);
+    *ret = status == SQLITE_ROW;
+    return NULL;
+}
+
+/* Where nothing was recorded the answer is not "0 bytes". */
 static struct neap_error *check_any(const struct neap_scan *scan)
 {
+    bool on = false;
+    struct neap_error *error;
+
     for (size_t i = 0; i < scan->events.processes.count; i++) {
         if (asked(scan, &scan->events.processes.data[i]) &&
             scan->events.processes.data[i].count > 0)
             return NULL;
     }
+    error = was_on(scan->recording, &on);
+    if (error || on)
+        return error;
     return neap_error_create(
         NEAP_ERROR_USAGE,
-        "%s holds no events: no allocation was recorded; if it was to stay dormant "
-        "until asked for, switch it on with: neap switch FILE on",
+        "%s holds no events: it was dormant all the time; switch it on while the "
+        "program runs, with: neap switch FILE on",
         scan->recording->path);
 }
 

@@ -28,8 +28,8 @@ struct neap_scan {
     uint32_t last_tid, last_slot; /* the thread whose group was looked up last */
 
     /* of the sum under way */
-    signed char effect[16]; /* by kind and flags of an event */
-    uint64_t sign;          /* 1, or -1: backwards from the end */
+    int effect[16];  /* by kind and flags of an event */
+    uint64_t sign;   /* 1, or -1: backwards from the end */
     int half;        /* at the moment that counts this half of samples; < 0: all */
     unsigned chunks; /* read so far */
 };
@@ -97,25 +97,21 @@ static inline bool neap_scan_wants(const struct neap_scan *scan, uint64_t size,
            (!query->has_max_size || size <= (uint64_t)query->max_size);
 }
 
-/* What a block counts for. At one of a peak's two moments that is its class's share. */
+/* At one of a peak's two moments: the blocks of one half, and half of what is in both.
+ */
+struct neap_weight neap_scan_share(const struct neap_scan *scan, uint64_t size,
+                                   uint64_t interval, uint64_t address);
+
+/* What a block counts for. */
 NEAP_ALWAYS_INLINE struct neap_weight neap_scan_weigh(const struct neap_scan *scan,
                                                       uint64_t size, uint64_t interval,
                                                       uint64_t address)
 {
-    struct neap_weight weight;
-    enum neap_weigh_class class;
-
+    if (NEAP_UNLIKELY(scan->half >= 0))
+        return neap_scan_share(scan, size, interval, address);
     if (NEAP_LIKELY(interval == 0))
         return (struct neap_weight){.bytes = size, .count = NEAP_WEIGHT_ONE};
-    weight = neap_weigh(size, interval);
-    if (scan->half < 0)
-        return weight;
-    class = neap_weigh_class(size, interval, address);
-    if (class == NEAP_WEIGH_BOTH)
-        return (struct neap_weight){weight.bytes / 2, weight.count / 2,
-                                    weight.variance / 2};
-    return class == (enum neap_weigh_class)scan->half ? weight
-                                                      : (struct neap_weight){0};
+    return neap_weigh(size, interval);
 }
 
 #endif

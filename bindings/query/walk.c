@@ -113,7 +113,7 @@ struct neap_error *neap_scan_moment(struct neap_scan *scan, int64_t ns, int64_t 
 /* ---- what one event does ---- */
 
 /* To a metric, by kind and flags: +1, -1 or nothing. */
-static signed char effect_of(enum neap_metric metric, unsigned flags)
+static int effect_of(enum neap_metric metric, unsigned flags)
 {
     bool temporary = flags & NEAP_CHUNK_TEMPORARY;
 
@@ -137,6 +137,20 @@ static void set_effects(struct neap_scan *scan, enum neap_metric metric)
 {
     for (unsigned flags = 0; flags <= FLAGS; flags++)
         scan->effect[flags] = effect_of(metric, flags);
+}
+
+struct neap_weight neap_scan_share(const struct neap_scan *scan, uint64_t size,
+                                   uint64_t interval, uint64_t address)
+{
+    enum neap_weigh_class class = neap_weigh_class(size, interval, address);
+    struct neap_weight weight = neap_weigh(size, interval);
+
+    if (class == NEAP_WEIGH_BOTH)
+        /* Weights are even, but those of blocks that are no samples: round one up. */
+        return (struct neap_weight){(weight.bytes + (scan->half == 1)) / 2,
+                                    weight.count / 2, weight.variance / 2};
+    return class == (enum neap_weigh_class)scan->half ? weight
+                                                      : (struct neap_weight){0};
 }
 
 NEAP_ALWAYS_INLINE struct neap_weight weight_of(const struct neap_scan *scan,

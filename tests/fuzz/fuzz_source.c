@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1 + 3 * LANES || (!scratch && neap_ring_scratch_create(&scratch)))
         return 0;
     memset((void *)tails, 0, sizeof(tails[0]) * LANES);
-    if (neap_ring_source_create(tails, &sink, &source))
+    if (neap_ring_source_create(tails, &sink, data[0] & 1, &source))
         return 0;
     memory = mmap(NULL, NEAP_LANE_OFFSET(LANES), PROT_READ | PROT_WRITE, MAP_SHARED,
                   neap_ring_source_fd(source), 0);

@@ -88,7 +88,7 @@ def unwind_tables() -> dict[str, bytes]:
 def chunks() -> dict[str, bytes]:
     """Chunks as they are stored, and what their frames hold."""
     sys.path.insert(0, os.path.join(HERE, "../python"))
-    from model import Model, make_process
+    from model import Model, make_process  # type: ignore[import-not-found]
 
     seeds = {}
     with tempfile.TemporaryDirectory() as directory:

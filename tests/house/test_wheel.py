@@ -70,6 +70,11 @@ def test_commands_have_one_version(installed: Path) -> None:
     assert neapd == ["neapd", module]
 
 
+def test_the_view_event_comes_along(installed: Path) -> None:
+    (library,) = installed.glob("lib/python3*/site-packages/neaptide/lib/libneapsql.so")
+    assert library.is_file()
+
+
 def test_a_program_is_recorded_and_reported(installed: Path, tmp_path: Path) -> None:
     neap = installed / "bin" / "neap"
     file = tmp_path / "true.neap"

@@ -118,6 +118,10 @@ def check_reports(run: Run) -> None:
         assert rows_of(at_end) == rows_of(plain)
         for by in ("thread", "size"):
             assert neap_json(*words, "--by", by)["total"] == plain["total"]
+        assert (
+            neap_json(*words, *FROM_START)["total"]["value"]
+            == (plain["total"]["value"])
+        )
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -130,6 +134,39 @@ def test_sums(record: Record, name: str) -> None:
     check_sites(run)
     check_peaks(run)
     check_reports(run)
+
+
+# A window that leaves nothing out, for which a peak is looked for in the events.
+FROM_START = ("--from", "0.000000001")
+
+
+@pytest.mark.parametrize("name", ["perl", "python", "forks"])
+def test_samples(record: Record, name: str) -> None:
+    """Of samples the events tell what the collector has worked out: the same sums."""
+    command, env = PROGRAMS[name]
+    run = record(command, env=env, options=["--interval", "2K"])
+    load(run)
+    check_numbers(run)
+    assert run.rec.one("SELECT mode FROM recording") == "sampled"
+    assert run.rec.one("SELECT sum(weight) > sum(size) FROM event") == 1
+    words = ("report", run.path, "--limit", "0", "--metric")
+    end = run.rec.one("SELECT duration_ns FROM recording")
+    for metric in METRICS:
+        plain = neap_json(*words, metric)
+        assert plain["total"]["ci95"] > 0
+        others = [("--at", f"{end / 1e9:.9f}"), ("--by", "thread"), ("--by", "size")]
+        for more in [*others, FROM_START]:
+            found = neap_json(*words, metric, *more)
+            assert found["total"]["value"] == plain["total"]["value"], (metric, more)
+            assert found["total"]["ci95"] == pytest.approx(plain["total"]["ci95"])
+            # Counts of rows are rounded.
+            spread = len(plain["rows"]) + len(found["rows"])
+            difference = found["total"]["count"] - plain["total"]["count"]
+            assert abs(difference) <= spread, (metric, more)
+        at_end = neap_json(*words, metric, *others[0])
+        assert [r["value"] for r in at_end["rows"]] == [
+            r["value"] for r in plain["rows"]
+        ]
 
 
 def middle(run: Run) -> float:

@@ -148,8 +148,8 @@ def test_views(sample: Path) -> None:
         threads, modules = rec.threads(), rec.modules()
         small = rec.report("live")[2].stack_id
     columns = ("pid", "address", "size", "weight", "stack_id", "tid", "ts_ns")
-    assert live.columns == columns
-    assert list(live) == [(100, 0x7000, 7, 7, small, 100, 77)]
+    assert live.columns == (*columns, "interval")
+    assert list(live) == [(100, 0x7000, 7, 7, small, 100, 77, 0)]
     assert len(maps) == 1
     assert dict(zip(maps.columns, maps[0], strict=True))["op"] == "mmap"
     assert list(threads) == [(100, 100, "app", 1, 2)]

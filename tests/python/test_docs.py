@@ -44,11 +44,16 @@ def test_columns(sample: Path, view: str) -> None:
     """Names in their order, and the types of the values there are."""
     described = re.findall(r"^\| `(\w+)` \| (\w+) \|", sections()[view], re.MULTILINE)
     with sqlite3.connect(sample) as db:
+        if view == "event":
+            if not hasattr(db, "enable_load_extension"):
+                pytest.skip("this Python's sqlite3 cannot load extensions")
+            db.enable_load_extension(True)
+            db.load_extension(str(ROOT / "build/lib/libneapsql.so"))
         cursor = db.execute(f"SELECT * FROM {view}")
         assert [name for name, _ in described] == [d[0] for d in cursor.description]
         for row in cursor:
             for (name, kind), value in zip(described, row, strict=True):
-                expected = {"integer": int, "text": str}[kind]
+                expected = {"integer": int, "text": str, "real": float}[kind]
                 assert value is None or type(value) is expected, name
 
 
@@ -193,6 +198,20 @@ def test_tutorial_peak(tmp_path: Path, neap: Neap) -> None:
     assert "/peak.c:20 (peak)\n" in out
 
 
+def test_tutorial_moments(tmp_path: Path, neap: Neap) -> None:
+    build_tutorial("cache", tmp_path, "-O1", "-fno-inline", "-fno-builtin")
+    recording = record(tmp_path, ["./cache"])
+    out = neap("report", recording, "--metric", "allocated", "--by", "size").stdout
+    text = (ROOT / "docs/tutorial.md").read_text()
+    assert out.split("\n", 1)[1] in text
+    about = "SELECT duration_ns / 2e9 FROM recording"
+    half = neap("sql", recording, about, "--csv").stdout.splitlines()[1]
+    out = neap("report", recording, "--metric", "live", "--at", half).stdout
+    assert "/cache.c:9 (cache)\n" in out
+    out = neap("report", recording, "--metric", "live", "--from", half).stdout
+    assert f"Allocated after {float(half):g} s and still live at the end: " in out
+
+
 def test_tutorial_extension(tmp_path: Path, neap: Neap) -> None:
     include = sysconfig.get_path("include")
     build_tutorial("shout", tmp_path, "-O2", "-shared", "-fPIC", f"-I{include}")
@@ -211,7 +230,7 @@ def options_of(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["report", "leaks", "sql", "export", "doctor", "run"]
+    "command", ["report", "leaks", "sql", "switch", "export", "doctor", "run"]
 )
 def test_man_page_has_every_option(neap: Neap, command: str) -> None:
     """Its section names what --help of the command names, and nothing else."""

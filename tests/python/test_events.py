@@ -240,9 +240,13 @@ def test_without_any_events(path: Path, tmp_path: Path) -> None:
         db.execute("UPDATE raw_process SET event_count = 0")
     with (
         neaptide.open(copy) as rec,
-        pytest.raises(neaptide.UsageError, match=r"holds no events.*neap switch"),
+        pytest.raises(neaptide.UsageError, match=r"dormant all the time.*neap switch"),
     ):
         rec.report(at=0.5)
+    with sqlite3.connect(copy) as db:
+        db.execute("INSERT INTO raw_switch VALUES (1, 0, 'off'), (2, 9, 'exact')")
+    with neaptide.open(copy) as rec:
+        assert rec.report(at=0.5).total.value == 0
 
 
 def test_running_processes_have_no_blocks_yet(

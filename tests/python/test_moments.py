@@ -2,6 +2,7 @@
 """neap report at times, by thread and by size: words, keys, and what goes wrong."""
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,33 @@ def test_nonsense(
     fails: Callable[..., str], path: Path, words: str, message: str
 ) -> None:
     assert message.format(path=path) in fails("report", path, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("switches", "line"),
+    [
+        ([(0, "exact")], None),
+        ([(0, "off")], "dormant: nothing was recorded"),
+        (
+            [(0, "off"), (SECOND, "exact"), (3 * SECOND, "off")],
+            "switched on from 1 s to 3 s only: what else was allocated is not known",
+        ),
+        (
+            [(0, "exact"), (SECOND, "off"), (2 * SECOND, "exact")],
+            "switched on from 0 s to 1 s, 2 s to 3.5 s only: what else was allocated is"
+            " not known",
+        ),
+    ],
+)
+def test_when_it_was_on(
+    neap: Run, path: Path, switches: list[tuple[int, str]], line: str | None
+) -> None:
+    with sqlite3.connect(path) as db:
+        db.executemany("INSERT INTO raw_switch (ts_ns, mode) VALUES (?, ?)", switches)
+    lines = neap("report", path).stdout.splitlines()
+    on = " while it was on" if line else ""
+    assert lines[2] == f"exact{on}: every event counted, nothing lost"
+    assert lines[3] == (line or "")
 
 
 def test_sampled(neap: Run, tmp_path: Path) -> None:

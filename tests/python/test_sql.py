@@ -29,7 +29,7 @@ def test_sql(sample: Path) -> None:
         )
         assert list(many) == [(i, f"row {i}") for i in range(1, 5001)]
         assert rec.sql("SELECT count(*) FROM frame")[0] == (8,)
-        assert len(rec.sql("PRAGMA table_info(site)")) == 12
+        assert len(rec.sql("PRAGMA table_info(site)")) == 16
         assert len(rec.sql("EXPLAIN SELECT 1")) > 0
 
 

@@ -32,6 +32,10 @@ ROWS = {"stack": "stack", "thread": "thread", "size": "size class"}
 LOSSES = {
     "events": ("event", "events"),
     "stacks": ("stack", "stacks"),
+    "samples": (
+        "live sample without room in the table",
+        "live samples without room in the table",
+    ),
     "lanes": ("event of a thread without a lane", "events of threads without a lane"),
     "corrupt": ("corrupt record", "corrupt records"),
     "order": (
@@ -236,6 +240,25 @@ def sampling(rec: Recording, interval: int, whole: bool) -> str:
     return f"{often}; ± is the 95 % interval"
 
 
+def spans(rec: Recording, end: int) -> str | None:
+    """When it recorded, if it was switched on and off; None: all the time."""
+    begun: int | None = None
+    found = []
+    for ts_ns, mode in [*rec.sql("SELECT ts_ns, mode FROM switch"), (end, "off")]:
+        if mode != "off" and begun is None:
+            begun = ts_ns
+        elif mode == "off" and begun is not None:
+            found.append((begun, ts_ns))
+            begun = None
+    if found == [(0, end)] or not len(rec.sql("SELECT 1 FROM switch LIMIT 1")):
+        return None
+    if not found:
+        return "dormant: nothing was recorded"
+    words = ", ".join(f"{a / 1e9:.3g} s to {b / 1e9:.3g} s" for a, b in found[:3])
+    more = f" and {amount(len(found) - 3, 'more time')}" if len(found) > 3 else ""
+    return f"switched on from {words}{more} only: what else was allocated is not known"
+
+
 def exactness(rec: Recording) -> list[str]:
     """Lines that say whether the totals are exact, and why not."""
     losses = rec.sql("SELECT what, sum(count), sum(bytes) FROM loss GROUP BY what")
@@ -249,6 +272,7 @@ def exactness(rec: Recording) -> list[str]:
         lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
     about = rec.recording
     until = duration(about["duration_ns"])
+    when = spans(rec, about["duration_ns"])
     lines = []
     if lost:
         lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
@@ -258,7 +282,10 @@ def exactness(rec: Recording) -> list[str]:
         lines.append(sampling(rec, about["interval"], not lost and rec.state != "lost"))
     elif not lost and rec.state != "lost":
         so_far = f" until {until}" if rec.state == "running" else ""
-        lines.append(f"exact: every event{so_far} counted, nothing lost")
+        on = " while it was on" if when is not None else ""
+        lines.append(f"exact{on}: every event{so_far} counted, nothing lost")
+    if when is not None:
+        lines.append(when)
     truncated, _, differences = marks[0]
     if truncated:
         lines.append(f"{amount(truncated, 'stack')} cut short: outer callers missing")
