@@ -14,7 +14,7 @@
 
 #define NAME_EVERY_NS 1000000000ull /* a renamed thread is noticed within a second */
 
-NEAP_COLD bool neap_record_first_multi(void)
+NEAP_NOINLINE bool neap_record_first_multi(void)
 {
     atomic_store_explicit(&neap_process->multi, true, memory_order_relaxed);
     atomic_store_explicit(&neap_process->data->multi, 1, memory_order_release);
@@ -49,7 +49,7 @@ void neap_record_name(struct neap_tls *tls)
     }
 }
 
-NEAP_COLD bool neap_record_time(struct neap_tls *tls)
+NEAP_NOINLINE bool neap_record_time(struct neap_tls *tls)
 {
     uint64_t head = tls->head, now;
     struct neap_ev_time *time = reserve(tls, &head, sizeof(*time), false);
@@ -93,7 +93,7 @@ static bool take_lane(struct neap_tls *tls)
  * Settling calls libc, which may allocate: not from within an allocator, whose lock
  * this thread may hold while it calls mmap.
  */
-NEAP_COLD bool neap_record_attach(struct neap_tls *tls, bool settle)
+NEAP_NOINLINE bool neap_record_attach(struct neap_tls *tls, bool settle)
 {
     int saved = errno;
     uint8_t busy = tls->busy;
@@ -109,8 +109,8 @@ NEAP_COLD bool neap_record_attach(struct neap_tls *tls, bool settle)
     return ok;
 }
 
-NEAP_COLD void neap_record_verify(const struct neap_context *caller,
-                                  const uint64_t *pcs, const struct neap_walk *walk)
+NEAP_NOINLINE void neap_record_verify(const struct neap_context *caller,
+                                      const uint64_t *pcs, const struct neap_walk *walk)
 {
     struct neap_data_header *data = neap_process->data;
     int same = neap_oracle_verify(caller, pcs, walk);
@@ -142,8 +142,9 @@ NEAP_COLD void neap_record_lost(struct neap_tls *tls, uint64_t bytes)
 
 /* ---- events ---- */
 
-void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
-                     const struct neap_context *caller, const void *block, size_t size)
+NEAP_HOT void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
+                              const struct neap_context *caller, const void *block,
+                              size_t size)
 {
     uint64_t address = (uint64_t)(uintptr_t)block, head, hash;
     struct neap_ev_alloc *alloc;
@@ -174,7 +175,8 @@ void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
         neap_lane_release(tls);
 }
 
-bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind, const void *block)
+NEAP_HOT bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind,
+                             const void *block)
 {
     uint64_t address = (uint64_t)(uintptr_t)block, head;
     struct neap_ev_free *record;

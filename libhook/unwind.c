@@ -165,6 +165,14 @@ static void keep_score(struct neap_memo *memo, unsigned base)
     }
 }
 
+/* Do the walks meet at the innermost frame that is known? */
+NEAP_ALWAYS_INLINE bool meet_at(const struct neap_memo *memo, unsigned known,
+                                uint64_t sp, uint64_t bp)
+{
+    return known > 0 && address_of(&memo->ra[known - 1]) == sp - 8 &&
+           (memo->frame[known - 1].bp == bp || !memo->frame[known - 1].live);
+}
+
 /*
  * From the caller outwards to where the walks meet. Returns how many frames stay, with
  * the others in memo->fresh and their number in `*ret_fresh`; UINT_MAX: not by this
@@ -184,8 +192,7 @@ NEAP_ALWAYS_INLINE unsigned walk_to_known(const struct neap_tls *tls,
         while (known > 0 && address_of(&memo->ra[known - 1]) < slot)
             known--;
         memo->fresh[fresh].rbp_slot = rbp_slot;
-        if (known > 0 && address_of(&memo->ra[known - 1]) == slot &&
-            (memo->frame[known - 1].bp == bp || !memo->frame[known - 1].live))
+        if (meet_at(memo, known, sp, bp))
             break;
         if (NEAP_UNLIKELY(fresh + 1 >= NEAP_STACK_DEPTH_MAX))
             return UINT_MAX;
@@ -244,11 +251,15 @@ NEAP_ALWAYS_INLINE bool walk_from_last(struct neap_tls *tls,
         memo->depth = 0;
     }
     known = still_known(memo, context->sp);
-    memo->depth = 0; /* until this walk has come to its end */
-    known = walk_to_known(tls, memo, context, known, &fresh);
-    if (NEAP_UNLIKELY(known == UINT_MAX || known + fresh >= NEAP_STACK_DEPTH_MAX))
-        return false;
-    remember(memo, known, fresh, seed);
+    fresh = 0;
+    /* The caller itself is known: the same call again. */
+    if (!meet_at(memo, known, context->sp, context->bp)) {
+        memo->depth = 0; /* until this walk has come to its end */
+        known = walk_to_known(tls, memo, context, known, &fresh);
+        if (NEAP_UNLIKELY(known == UINT_MAX || known + fresh >= NEAP_STACK_DEPTH_MAX))
+            return false;
+        remember(memo, known, fresh, seed);
+    }
     memo->depth = known + fresh;
     *ret = (struct neap_walk){
         .hash = memo->frame[memo->depth - 1].hash,
