@@ -24,6 +24,7 @@ cat <<END
 The first stack above is the leak that demo/_index.c has on purpose. Next, type:
 
   build/bin/neap report $work/wordcount.neap --metric allocated
+  build/bin/neap report $work/wordcount.neap --metric live --at 0.05
   build/bin/neap sql $work/wordcount.neap "SELECT * FROM process"
   build/bin/neap run -- YOUR-PROGRAM
 END
