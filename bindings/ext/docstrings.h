@@ -116,7 +116,9 @@
     "\n" \
     "tid is the thread that did it. The table is in memory as a whole, some " \
     "200 bytes\n" \
-    "an event."
+    "an event. Asking for events that were dropped is a UsageError that says " \
+    "from\n" \
+    "when they are there."
 
 #define NEAP_DOC_Recording_live \
     "live($self, /)\n" \

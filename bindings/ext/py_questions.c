@@ -146,6 +146,40 @@ PyObject *neap_py_leaks(PyObject *self, PyObject *args, PyObject *kwargs)
 /* The statement of neap_py_events; each condition that is asked takes a parameter. */
 #define EVENTS_SQL 160
 
+/* True: none of the events asked for has been dropped. Else an exception is set. */
+static bool all_held(PyObject *self, const int64_t numbers[3], const bool has[3])
+{
+    static const char *const sql =
+        "SELECT pid, printf('%d.%09d', event_first_ns / 1000000000,"
+        " event_first_ns % 1000000000) FROM process"
+        " WHERE event_first > 0 AND event_first_ns > ? AND start_ns < ?"
+        " AND (? OR pid = ?) ORDER BY event_first_ns DESC LIMIT 1";
+    const struct neap_cell parameters[] = {
+        {.type = NEAP_CELL_INTEGER, .integer = has[0] ? numbers[0] : -1},
+        {.type = NEAP_CELL_INTEGER, .integer = has[1] ? numbers[1] : INT64_MAX},
+        {.type = NEAP_CELL_INTEGER, .integer = !has[2]},
+        {.type = NEAP_CELL_INTEGER, .integer = has[2] ? numbers[2] : 0},
+    };
+    struct neap_table *table =
+        neap_py_ask_sql(self, sql, parameters, NEAP_ARRAY_LEN(parameters));
+    bool held;
+
+    if (!table)
+        return false;
+    held = table->rows == 0;
+    if (!held) {
+        const struct neap_cell *cells = neap_table_row(table, 0);
+
+        PyErr_Format(neap_py_state_of(self)->exceptions[NEAP_PY_UsageError],
+                     "the recording no longer holds the events of process %lld before "
+                     "%s s: give that or more as start, or record again with a larger "
+                     "--max-size",
+                     (long long)cells[0].integer, cells[1].bytes);
+    }
+    neap_table_destroy(table);
+    return held;
+}
+
 PyObject *neap_py_events(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"start", "end", "pid", "tid", NULL};
@@ -171,6 +205,8 @@ PyObject *neap_py_events(PyObject *self, PyObject *args, PyObject *kwargs)
                                          "start");
     /* From the start is all of it, also what happened at 0. */
     has[0] = has[0] && numbers[0] > 0;
+    if (!all_held(self, numbers, has))
+        return NULL;
     for (size_t i = 0; i < NEAP_ARRAY_LEN(conditions); i++) {
         if (!has[i])
             continue;

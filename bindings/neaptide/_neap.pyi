@@ -147,7 +147,8 @@ class Recording:
         """The events after start and up to end, in seconds: the view event.
 
         tid is the thread that did it. The table is in memory as a whole, some 200 bytes
-        an event.
+        an event. Asking for events that were dropped is a UsageError that says from
+        when they are there.
         """
     def live(self) -> Table:
         """The blocks that were never freed: the view live."""

@@ -27,17 +27,17 @@ static struct neap_error *check_blocks(struct neap_scan *scan)
     int status;
     struct neap_error *error = neap_recording_prepare(
         scan->recording,
-        "SELECT process, count(*), sum(weight) FROM raw_live GROUP BY process"
-        " ORDER BY process",
+        "SELECT process, count(*), sum(weight), min(id), max(id) FROM raw_live"
+        " GROUP BY process ORDER BY process",
         &stmt);
 
     if (error)
         return error;
-    scan->blocks_whole = calloc(events->processes.count + 1, sizeof(bool));
-    if (!scan->blocks_whole)
+    scan->blocks = calloc(events->processes.count + 1, sizeof(*scan->blocks));
+    if (!scan->blocks)
         return NEAP_NO_MEMORY;
     for (size_t k = 0; k < events->processes.count; k++)
-        scan->blocks_whole[k] = !events->processes.data[k].live_bytes &&
+        scan->blocks[k].whole = !events->processes.data[k].live_bytes &&
                                 !events->processes.data[k].live_count;
     while ((status = sqlite3_step(stmt)) == SQLITE_ROW) {
         const struct neap_events_process *process;
@@ -48,11 +48,14 @@ static struct neap_error *check_blocks(struct neap_scan *scan)
         if (i == events->processes.count)
             break;
         process = &events->processes.data[i];
-        if (process->id == id)
-            scan->blocks_whole[i] =
-                sqlite3_column_int64(stmt, 2) == process->live_bytes &&
-                (events->interval > 0 ||
-                 sqlite3_column_int64(stmt, 1) == process->live_count);
+        if (process->id != id)
+            continue;
+        scan->blocks[i] = (struct neap_scan_blocks){
+            .whole = sqlite3_column_int64(stmt, 2) == process->live_bytes &&
+                     (events->interval > 0 ||
+                      sqlite3_column_int64(stmt, 1) == process->live_count),
+            .first = sqlite3_column_int64(stmt, 3),
+            .last = sqlite3_column_int64(stmt, 4)};
     }
     return status == SQLITE_DONE || status == SQLITE_ROW
                ? NULL
@@ -67,12 +70,12 @@ struct neap_error *neap_scan_end_known(struct neap_scan *scan, enum neap_metric 
     *ret = by_aggregates(scan);
     if (*ret || metric == NEAP_METRIC_ALLOCATED || metric == NEAP_METRIC_TEMPORARY)
         return NULL;
-    if (!scan->blocks_whole) {
+    if (!scan->blocks) {
         error = check_blocks(scan);
         if (error)
             return error;
     }
-    *ret = scan->blocks_whole[scan->process - scan->events.processes.data];
+    *ret = scan->blocks[scan->process - scan->events.processes.data].whole;
     return NULL;
 }
 
@@ -106,13 +109,18 @@ static struct neap_error *add_blocks(struct neap_scan *scan)
     neap_auto_stmt sqlite3_stmt *stmt = NULL;
     struct neap_error *error = neap_recording_prepare(
         scan->recording,
-        "SELECT address, size, interval, stack, tid FROM raw_live WHERE process = ?",
+        "SELECT address, size, interval, stack, tid FROM raw_live"
+        " WHERE process = ?1 AND id BETWEEN ?2 AND ?3",
         &stmt);
+    const struct neap_scan_blocks *blocks =
+        &scan->blocks[scan->process - scan->events.processes.data];
     int status;
 
     if (error)
         return error;
     sqlite3_bind_int64(stmt, 1, scan->process->id);
+    sqlite3_bind_int64(stmt, 2, blocks->first);
+    sqlite3_bind_int64(stmt, 3, blocks->last);
     while ((status = sqlite3_step(stmt)) == SQLITE_ROW) {
         uint64_t size = (uint64_t)sqlite3_column_int64(stmt, 1);
         uint32_t tid = (uint32_t)sqlite3_column_int64(stmt, 4), slot;

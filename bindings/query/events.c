@@ -55,6 +55,14 @@ static struct neap_error *prepare(const struct neap_events *events, const char *
 
 /* ---- heads ---- */
 
+/* Numbers of events, kept where sums and differences of them fit. */
+static int64_t number_in(int64_t number, int64_t low)
+{
+    if (number < low)
+        return low;
+    return number > INT64_MAX / 4 ? INT64_MAX / 4 : number;
+}
+
 static struct neap_error *read_processes(struct neap_events *events)
 {
     auto_stmt sqlite3_stmt *stmt = NULL;
@@ -83,6 +91,10 @@ static struct neap_error *read_processes(struct neap_events *events)
             .live_count = sqlite3_column_int64(stmt, 10),
         };
 
+        process.first = number_in(process.first, 0);
+        process.count = number_in(process.count, process.first);
+        process.peak[0] = number_in(process.peak[0], 0);
+        process.peak[1] = number_in(process.peak[1], 0);
         events->interval = sqlite3_column_int64(stmt, 11);
         process.end_ns = sqlite3_column_type(stmt, 12) == SQLITE_NULL
                              ? INT64_MAX
@@ -123,9 +135,9 @@ static struct neap_error *push_chunk(struct neap_events *events,
         t1 = last->t1;
     }
     if (chunk->count < 1 || chunk->count > NEAP_CHUNK_EVENTS || chunk->t0 > chunk->t1 ||
-        chunk->t0 < 0 || chunk->first < 0 || chunk->first > INT64_MAX / 2) {
+        chunk->t0 < 0 || chunk->first != number_in(chunk->first, 0)) {
         chunk->count = chunk->count < 0 ? 0 : chunk->count & INT32_MAX;
-        chunk->first &= INT64_MAX / 2;
+        chunk->first = number_in(chunk->first, 0);
         chunk->wrong = "their row makes no sense";
     } else if (chunk->first < end || chunk->t0 < t1) {
         chunk->wrong = "they contradict the events before them";

@@ -84,7 +84,7 @@ void neap_scan_leave(struct neap_scan *scan)
 static void scan_guard(struct neap_scan *scan)
 {
     neap_scan_leave(scan);
-    free(scan->blocks_whole);
+    free(scan->blocks);
     neap_events_deinit(&scan->events);
 }
 
@@ -308,10 +308,12 @@ static struct neap_error *check_any(const struct neap_scan *scan)
 /* Sites without a stack belong to the one that stands for them, if there is one. */
 static struct neap_error *name_unknown(struct neap_scan *scan)
 {
+    uint64_t row = neap_map_get(&scan->groups->index, NEAP_SCAN_UNKNOWN);
     int64_t unknown = 0;
     struct neap_error *error;
 
-    if (neap_map_get(&scan->groups->index, NEAP_SCAN_UNKNOWN) == NEAP_MAP_NONE)
+    if (row == NEAP_MAP_NONE || (!scan->groups->rows.data[row].sums.bytes &&
+                                 !scan->groups->rows.data[row].sums.count))
         return NULL;
     error = neap_events_unknown_stack(&scan->events, &unknown);
     if (error)

@@ -11,13 +11,19 @@
 #include "bindings/query/recording.h"
 #include "schema/base/weigh.h"
 
+/* Of one process in raw_live. */
+struct neap_scan_blocks {
+    bool whole;          /* all that it had at its end is there */
+    int64_t first, last; /* row ids */
+};
+
 struct neap_scan {
     struct neap_recording *recording;
     const struct neap_report_query *query;
     struct neap_groups *groups;
     struct neap_events events;
-    bool *blocks_whole; /* one a process: raw_live has all it had at its end */
-    bool filtered;      /* by thread or size */
+    struct neap_scan_blocks *blocks; /* one a process; NULL until needed */
+    bool filtered;                   /* by thread or size */
 
     /* of the process under way */
     const struct neap_events_process *process;

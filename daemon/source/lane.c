@@ -121,7 +121,7 @@ static uint64_t effective_stamp(const struct neap_lane_cursor *cursor)
     return stamp > cursor->stamp ? stamp : cursor->stamp;
 }
 
-bool neap_lane_cursor_peek(struct neap_lane_cursor *cursor)
+bool neap_lane_cursor_peek_any(struct neap_lane_cursor *cursor)
 {
     while (!cursor->ready) {
         uint64_t end = lap_end(cursor);
@@ -159,15 +159,6 @@ bool neap_lane_cursor_peek(struct neap_lane_cursor *cursor)
         }
     }
     return true;
-}
-
-void neap_lane_cursor_take(struct neap_lane_cursor *cursor)
-{
-    cursor->stamp = cursor->event_stamp;
-    if (cursor->event.kind == NEAP_EV_TIME)
-        cursor->base = cursor->event.time->stamp;
-    cursor->position += cursor->event.length;
-    cursor->ready = false;
 }
 
 void neap_lane_cursor_end(struct neap_lane_cursor *cursor)

@@ -32,14 +32,17 @@ static int32_t event_ahead(const struct neap_order *order,
 }
 
 /* The event at the cursor is next: count what it skips, hand it on. */
-static void apply(struct neap_order *order, struct neap_lane_cursor *cursor,
-                  uint32_t lane, const struct neap_sink *sink)
+NEAP_ALWAYS_INLINE void apply(struct neap_order *order, struct neap_lane_cursor *cursor,
+                              uint32_t lane, const struct neap_sink *sink)
 {
     const struct neap_event *event = &cursor->event;
 
     if (is_ordered(event->kind)) {
         unsigned shard = event_shard(event);
-        int32_t ahead = event_ahead(order, event, shard);
+        int32_t ahead = 0;
+
+        if (NEAP_UNLIKELY(event->seq != order->expected[shard]))
+            ahead = event_ahead(order, event, shard);
 
         if (ahead >= 0) {
             order->gaps += (uint32_t)ahead;

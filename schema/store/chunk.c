@@ -15,19 +15,6 @@
 
 #define ROWS_MIN   256u
 #define ZSTD_LEVEL 1
-#define OUTSIDE    UINT16_MAX
-
-struct neap_chunk_row {
-    uint64_t address;
-    uint64_t size;
-    uint32_t site;
-    uint16_t thread; /* who did it, by number */
-    uint16_t owner;  /* who allocated the block */
-    uint16_t ref;    /* FREE, UNDO: the row of its allocation, or OUTSIDE */
-    uint8_t op;
-    uint8_t shift;
-};
-NEAP_ASSERT_SIZE(struct neap_chunk_row, 32);
 
 struct neap_chunk_time {
     uint64_t ts_ns;
@@ -70,7 +57,6 @@ void neap_chunk_span(const struct neap_chunk *chunk, uint64_t *ret_first_ns,
 void neap_chunk_clear(struct neap_chunk *chunk)
 {
     chunk->count = 0;
-    chunk->allocs = 0;
     chunk->time_count = 0;
     chunk->tid_count = 0;
 }
@@ -156,13 +142,12 @@ bool neap_chunk_append(struct neap_chunk *chunk, const struct neap_chunk_event *
                                    .size = event->size,
                                    .site = event->site,
                                    .thread = thread,
-                                   .ref = OUTSIDE,
+                                   .ref = NEAP_CHUNK_OUTSIDE,
                                    .op = event->op,
                                    .shift = event->shift};
     if (kind == NEAP_CHUNK_ALLOC) {
         row->owner = thread;
         *ref = (uint16_t)chunk->count;
-        chunk->allocs++;
     } else if (kind != NEAP_CHUNK_FOREIGN) {
         const struct neap_chunk_row *alloc = &chunk->rows[*ref];
 
@@ -183,6 +168,9 @@ bool neap_chunk_append(struct neap_chunk *chunk, const struct neap_chunk_event *
         }
         row->owner = owner;
     }
+    chunk->last_ns = event->ts_ns;
+    chunk->last_tid = event->tid;
+    chunk->last_thread = thread;
     chunk->count++;
     return true;
 }
@@ -312,7 +300,7 @@ NEAP_ALWAYS_INLINE unsigned put_free(struct neap_chunk_encoder *encoder,
 {
     unsigned bits;
 
-    if (row->ref != OUTSIDE) {
+    if (row->ref != NEAP_CHUNK_OUTSIDE) {
         PUT(NEAP_COLUMN_REF, encoder->allocs - encoder->ordinal[row->ref]);
         return NEAP_OP_ADDRESS;
     }

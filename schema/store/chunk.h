@@ -53,13 +53,30 @@ struct neap_chunk_event {
 
 /* ---- writing ---- */
 
+/* An event on its way to the columns. */
+struct neap_chunk_row {
+    uint64_t address;
+    uint64_t size;
+    uint32_t site;
+    uint16_t thread; /* who did it, by number */
+    uint16_t owner;  /* who allocated the block */
+    uint16_t ref;    /* FREE, UNDO: the row of its allocation, or NEAP_CHUNK_OUTSIDE */
+    uint8_t op;
+    uint8_t shift;
+};
+NEAP_ASSERT_SIZE(struct neap_chunk_row, 32);
+
+#define NEAP_CHUNK_OUTSIDE UINT16_MAX
+
 /* The chunk that one process fills. A zeroed struct is an empty one. */
-struct neap_chunk_row;
 struct neap_chunk_time;
 struct neap_chunk {
     struct neap_chunk_row *rows;
     uint32_t count, room;
-    uint32_t allocs;               /* ALLOCs among them */
+    /* Of the last event, which the next one is mostly like. */
+    uint64_t last_ns;
+    uint32_t last_tid;
+    uint16_t last_thread;
     struct neap_chunk_time *times; /* runs of equal time */
     uint32_t time_count, time_room;
     uint32_t *tids; /* threads met, by number */
@@ -75,6 +92,36 @@ void neap_chunk_deinit(struct neap_chunk *chunk);
  */
 bool neap_chunk_append(struct neap_chunk *chunk, const struct neap_chunk_event *event,
                        uint16_t *ref) NEAP_MUST_CHECK;
+
+/* Is an event by this thread and at this time just another one of its chunk, which has
+ * begun and is not full? */
+static inline bool neap_chunk_goes_on(const struct neap_chunk *chunk, uint32_t tid,
+                                      uint64_t ts_ns)
+{
+    return chunk->count < chunk->room && chunk->count < NEAP_CHUNK_EVENTS &&
+           chunk->count && tid == chunk->last_tid && ts_ns == chunk->last_ns;
+}
+
+/* If so: an ALLOC, or a FREE of a block of the thread's own, with `row->ref` as for
+ * neap_chunk_append. */
+static inline void neap_chunk_put(struct neap_chunk *chunk,
+                                  const struct neap_chunk_row *row)
+{
+    struct neap_chunk_row *to = &chunk->rows[chunk->count];
+
+    *to = *row;
+    if (row->op & NEAP_CHUNK_FREE) {
+        const struct neap_chunk_row *alloc = &chunk->rows[row->ref];
+
+        /* See neap_chunk_append. */
+        if (row->ref >= chunk->count || alloc->address != row->address ||
+            alloc->size != row->size || alloc->site != row->site ||
+            alloc->shift != row->shift || alloc->thread != row->thread ||
+            (alloc->op & NEAP_CHUNK_KIND) != NEAP_CHUNK_ALLOC)
+            to->ref = NEAP_CHUNK_OUTSIDE;
+    }
+    chunk->count++;
+}
 
 /* The times of its first and last event. It is not empty. */
 void neap_chunk_span(const struct neap_chunk *chunk, uint64_t *ret_first_ns,

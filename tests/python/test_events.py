@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions that take the events, against a model that goes through them one by one."""
 
+import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,12 @@ def test_what_retention_took_is_said(path: Path, model: Model, tmp_path: Path) -
                 rec.report(**question)  # type: ignore[arg-type]
             assert "--max-size" in str(error.value)
             assert "\n" not in str(error.value)
+        held = f"{t0 / 1e9:.9f}"
+        for times in ((), (t0 / 2e9,), (None, t0 / 2e9), (None, None, 100)):
+            with pytest.raises(neaptide.UsageError, match=f"before {held} s: give"):
+                rec.events(*times)
+        assert len(rec.events(t0 / 1e9)) > 0
+        assert len(rec.events(pid=200)) == len(model.processes[1].events)
         # The other process has all of it, and this one's peak is known.
         expected = model.ask("live", end=t0 // 2, pid=200)
         assert rows(rec.report("live", None, at=t0 / 2e9, pid=200)) == expected
@@ -464,3 +471,90 @@ def test_nonsense(path: Path, model: Model) -> None:
         with pytest.raises(TypeError):
             rec.report(at="now")  # type: ignore[arg-type]
         assert rec.report(at=model.end() / 1e9, metric="live").total.value > 0
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"metric": "live", "at": 0.2},
+    {"metric": "peak", "at": 0.2},
+    {"metric": "live", "start": 0.1, "end": 0.3},
+    {"metric": "peak", "start": 0.1, "end": 0.3, "by": "size"},
+    {"metric": "temporary", "by": "thread"},
+    {"metric": "live", "tid": 101},
+]
+
+
+def check_line(error: Exception) -> None:
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bytes_by_chance(path: Path, tmp_path: Path, seed: int) -> None:
+    """A file with wrong bytes in it: answers or errors of ours, nothing else."""
+    whole = path.read_bytes()
+    chance = random.Random(seed)
+    copy = tmp_path / "wrong.neap"
+    answers = 0
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(chance.randrange(1, 30)):
+            data[chance.randrange(100, len(data))] = chance.randrange(256)
+        copy.write_bytes(data)
+        try:
+            rec = neaptide.open(copy)
+        except neaptide.Error as error:
+            check_line(error)
+            continue
+        with rec:
+            for question in QUESTIONS:
+                try:
+                    rec.report(**question)
+                    rec.sql("SELECT count(*), sum(size) FROM event")
+                    answers += 1
+                except neaptide.Error as error:
+                    check_line(error)
+    assert answers
+
+
+FORGERIES = [
+    "UPDATE raw_events SET first = first + 9223372036854770000 WHERE id = 8",
+    "UPDATE raw_events SET first = -9223372036854775808 WHERE id = 8",
+    "UPDATE raw_events SET t0 = -5, t1 = 9223372036854775807 WHERE id = 8",
+    "UPDATE raw_events SET process = 77",
+    "UPDATE raw_process SET event_first = 9223372036854775807",
+    "UPDATE raw_process SET event_first = -9223372036854775808",
+    "UPDATE raw_process SET event_count = 9223372036854775807",
+    "UPDATE raw_process SET event_count = -1",
+    "UPDATE raw_process SET peak_event = 9223372036854775807",
+    "UPDATE raw_process SET peak_event = -9223372036854775808",
+    "UPDATE raw_process SET start_ns = -9223372036854775808",
+    "UPDATE raw_process SET event_first = 5, event_first_ns = -9223372036854775808",
+    "UPDATE raw_process SET pid = -9223372036854775808",
+    "UPDATE raw_recording SET interval = 9223372036854775807",
+    "UPDATE raw_recording SET interval = -9223372036854775808",
+    "UPDATE raw_recording SET duration_ns = 9223372036854775807",
+    "UPDATE raw_live SET size = -1, weight = -1, interval = -9223372036854775808",
+    "UPDATE raw_live SET weight = 9223372036854775807",
+    "UPDATE raw_site SET live_bytes = -9223372036854775808",
+    "UPDATE raw_site SET live_count = 9223372036854775807",
+    "UPDATE raw_event_site SET stack = -9223372036854775808",
+    "UPDATE raw_event_site SET site = site + 16000000",
+    "DELETE FROM raw_process",
+    "DELETE FROM raw_recording",
+]
+
+
+@pytest.mark.parametrize("change", FORGERIES)
+def test_forged_numbers(path: Path, tmp_path: Path, change: str) -> None:
+    copy = damage(path, tmp_path, change)
+    with neaptide.open(copy) as rec:
+        for question in QUESTIONS:
+            try:
+                answer = rec.report(**question)
+                assert answer.total.value >= 0
+                assert all(row.value >= 0 and row.count >= 0 for row in answer)
+            except neaptide.Error as error:
+                check_line(error)
+        try:
+            rec.sql("SELECT *, process FROM neap_events ORDER BY ts_ns")
+        except neaptide.Error as error:
+            check_line(error)

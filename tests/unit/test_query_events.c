@@ -207,6 +207,51 @@ static void forged_sites(void **state)
     neap_recording_close(recording);
 }
 
+/* Numbers that contradict everything: an answer or an error, and nothing undefined. */
+static void forged_numbers(void **state)
+{
+    static const char *const changes[] = {
+        "UPDATE raw_events SET first = first + 9223372036854770000 WHERE id = 8",
+        "UPDATE raw_events SET first = -9223372036854775808 WHERE id = 8",
+        "UPDATE raw_events SET t0 = -5, t1 = 9223372036854775807 WHERE id = 8",
+        "UPDATE raw_events SET count = -9223372036854775808 WHERE id = 8",
+        "UPDATE raw_process SET event_first = 9223372036854775807",
+        "UPDATE raw_process SET event_first = -9223372036854775808",
+        "UPDATE raw_process SET event_count = 9223372036854775807",
+        "UPDATE raw_process SET event_count = -9223372036854775808",
+        "UPDATE raw_process SET peak_event = 9223372036854775807",
+        "UPDATE raw_process SET peak_event = -9223372036854775808",
+        "UPDATE raw_process SET start_ns = -9223372036854775808",
+        "UPDATE raw_process SET pid = -9223372036854775808, interval = -1",
+        "UPDATE raw_recording SET interval = 9223372036854775807",
+        "UPDATE raw_recording SET interval = -9223372036854775808",
+        "UPDATE raw_recording SET duration_ns = 9223372036854775807",
+        "UPDATE raw_site SET live_bytes = -9223372036854775808",
+        "UPDATE raw_site SET live_count = 9223372036854775807, live_variance = 1e999",
+        "UPDATE raw_event_site SET stack = -9223372036854775808",
+        "DELETE FROM raw_recording",
+        "INSERT INTO raw_live (process, address, size, weight, interval, stack, tid,"
+        " ts_ns) VALUES (1, -1, -1, 9223372036854775807, -9223372036854775808, 1, -1,"
+        " 0), (1, 0, 1, 9223372036854775807, 1, 1, 0, 0)",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(changes); i++) {
+        struct neap_recording *recording = open_sample(changes[i]);
+
+        for (size_t k = 0; k < NEAP_ARRAY_LEN(questions); k++) {
+            struct neap_report *report = NULL;
+            struct neap_error *error =
+                neap_recording_report(recording, &questions[k], &report);
+
+            assert_true(!error == (report != NULL));
+            neap_error_destroy(error);
+            neap_report_destroy(report);
+        }
+        neap_recording_close(recording);
+    }
+}
+
 static void seconds_and_classes(void **state)
 {
     static const struct {
@@ -283,11 +328,9 @@ int main(void)
 #define TEST(function) \
     cmocka_unit_test_setup_teardown(function, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(numbers),
-        TEST(the_unknown_stack),
-        TEST(cancelled),
-        TEST(forged_sites),
-        cmocka_unit_test(seconds_and_classes),
+        TEST(numbers),         TEST(the_unknown_stack),
+        TEST(cancelled),       TEST(forged_sites),
+        TEST(forged_numbers),  cmocka_unit_test(seconds_and_classes),
         TEST(memory_runs_out),
     };
 
