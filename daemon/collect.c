@@ -81,9 +81,18 @@ void neap_collect_words(const struct neap_collect_config *config,
     ret[5] = "--";
 }
 
+/* The number at `*at`, and past the comma behind it. */
+static uint64_t next_number(char **at)
+{
+    uint64_t value = strtoull(*at, at, 10);
+
+    *at += **at == ',';
+    return value;
+}
+
 bool neap_collect_parse(char **words, struct neap_collect_config *ret)
 {
-    unsigned policy, dormant;
+    char *at = words[4];
 
     for (unsigned i = 0; i < NEAP_COLLECT_WORDS; i++) {
         if (!words[i])
@@ -96,13 +105,13 @@ bool neap_collect_parse(char **words, struct neap_collect_config *ret)
         .follow = strcmp(words[3], "follow") == 0,
         .command = words + NEAP_COLLECT_WORDS,
     };
-    if (strcmp(words[5], "--") != 0 ||
-        sscanf(words[4], "%u,%u,%" SCNu64 ",%" SCNu64, &policy, &dormant,
-               &ret->settings.interval, &ret->settings.max_size) != 4)
-        return false;
-    ret->settings.policy = (enum neap_policy)policy;
-    ret->settings.dormant = dormant != 0;
-    return policy >= NEAP_POLICY_BLOCK && policy <= NEAP_POLICY_ADAPT;
+    ret->settings.policy = (enum neap_policy)next_number(&at);
+    ret->settings.dormant = next_number(&at) != 0;
+    ret->settings.interval = next_number(&at);
+    ret->settings.max_size = next_number(&at);
+    return strcmp(words[5], "--") == 0 && *at == '\0' &&
+           ret->settings.policy >= NEAP_POLICY_BLOCK &&
+           ret->settings.policy <= NEAP_POLICY_ADAPT;
 }
 
 /* ---- the launcher ---- */
