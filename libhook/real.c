@@ -72,6 +72,7 @@ void neap_real_resolve(void)
     NEAP_REAL_C(NEAP_REAL_FIND)
     NEAP_REAL_SYSTEM(NEAP_REAL_FIND)
 #undef NEAP_REAL_FIND
+    neap_real.own = !neap_real_is_behind_us("realloc");
 }
 
 /*

@@ -63,6 +63,7 @@ struct neap_real {
 #undef NEAP_REAL_FIELD
     bool ready; /* the pointers above hold */
     bool off;   /* this image is not recorded: forward, and nothing else */
+    bool own;   /* the program has a realloc of its own, before ours */
 } __attribute__((aligned(64)));
 
 extern struct neap_real neap_real;

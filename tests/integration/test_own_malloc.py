@@ -78,6 +78,7 @@ int main()
         std::string text(100 + i, 'x');
         free(::operator new(i));
         ::operator delete(malloc(i));
+        free(reallocarray(malloc(i), i + 1, 2));
         asm volatile("" : : "r"(numbers), "r"(&text) : "memory");
         delete[] numbers;
     }
