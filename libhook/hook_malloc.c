@@ -293,6 +293,9 @@ NEAP_EXPORT void *reallocarray(void *old, size_t count, size_t size)
     struct neap_context caller = NEAP_CALLER();
     size_t total;
 
+    /* libc's calls realloc by its name, and so the program's. */
+    if (NEAP_UNLIKELY(neap_real.own && neap_real.reallocarray))
+        return neap_real.reallocarray(old, count, size);
     if (!product(count, size, &total))
         return out_of_memory();
     if (NEAP_LIKELY(neap_gate_frees(old) && neap_gate_passes(tls, total)))

@@ -19,7 +19,8 @@
 
 #define STALL_EVENT_NS 200000000ull
 #define STALL_TOTAL_NS 1000000000ull
-#define PAUSE_NS       50000L
+#define PAUSE_NS       50000L  /* the first of a wait; each is twice the last */
+#define PAUSE_MAX_NS   400000L /* the collector has 10^4 records to read till then */
 /* Not at once when there is room for a record or two, which would be one pause for each
  * (with four threads on two cores 12 % of their time was spent falling asleep). */
 #define GO_ON (NEAP_LANE_BYTES / 4 * 3)
@@ -179,6 +180,7 @@ void *neap_lane_wait(struct neap_tls *tls, uint64_t *head, uint32_t length)
     const struct neap_ctl_header *ctl = neap_process->ctl;
     void *room = reserve_again(tls, head, length);
     uint64_t sign, since, stalled = 0;
+    long pause = PAUSE_NS;
 
     if (room)
         return room;
@@ -191,7 +193,8 @@ void *neap_lane_wait(struct neap_tls *tls, uint64_t *head, uint32_t length)
     while (stalled < STALL_EVENT_NS && may_wait()) {
         uint64_t now_ns;
 
-        neap_sys_sleep_ns(PAUSE_NS);
+        neap_sys_sleep_ns(pause);
+        pause = pause < PAUSE_MAX_NS ? 2 * pause : pause;
         room = reserve_again(tls, head, length);
         if (room && *head - tls->tail <= GO_ON)
             return room;

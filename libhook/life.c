@@ -122,7 +122,6 @@ static void name_allocator(void)
 {
     static const char *const known[] = {"jemalloc", "tcmalloc", "mimalloc"};
     const char *file = neap_real_allocator(), *name = file;
-    Dl_info first, ours;
 
     if (strncmp(file, "libc.so", 7) == 0 || strncmp(file, "libc-", 5) == 0)
         name = "glibc";
@@ -130,8 +129,7 @@ static void name_allocator(void)
         if (strstr(file, known[i]))
             name = known[i];
     /* A program's own definition comes before ours: what it serves is not seen. */
-    if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &first) &&
-        dladdr(&neap_life_env, &ours) && first.dli_fbase != ours.dli_fbase)
+    if (!neap_real_is_behind_us("malloc"))
         name = "own";
     strncpy(allocator, name, sizeof(allocator) - 1);
 }

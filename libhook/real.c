@@ -72,6 +72,7 @@ void neap_real_resolve(void)
     NEAP_REAL_C(NEAP_REAL_FIND)
     NEAP_REAL_SYSTEM(NEAP_REAL_FIND)
 #undef NEAP_REAL_FIND
+    neap_real.own = !neap_real_is_behind_us("realloc");
 }
 
 /*
@@ -109,16 +110,33 @@ void *neap_real_find(const char *symbol, const void *caller)
     return found ? found : find_near(symbol, caller);
 }
 
-bool neap_real_is_standard(const void *function)
+bool neap_real_is_behind_us(const char *symbol)
+{
+    const void *found = dlsym(RTLD_DEFAULT, symbol);
+    Dl_info first, ours;
+
+    return found && dladdr(found, &first) && dladdr(&neap_real, &ours) &&
+           first.dli_fbase == ours.dli_fbase;
+}
+
+bool neap_real_is_allocators(const void *function)
 {
     Dl_info ours, theirs;
     void *allocator;
-    const char *file;
 
     memcpy(&allocator, &neap_real.malloc, sizeof(allocator));
+    return dladdr(function, &ours) && dladdr(allocator, &theirs) &&
+           ours.dli_fbase == theirs.dli_fbase;
+}
+
+bool neap_real_is_standard(const void *function)
+{
+    Dl_info ours;
+    const char *file;
+
     if (!dladdr(function, &ours) || !ours.dli_fname)
         return false;
-    if (dladdr(allocator, &theirs) && ours.dli_fbase == theirs.dli_fbase)
+    if (neap_real_is_allocators(function))
         return true;
     file = strrchr(ours.dli_fname, '/');
     file = file ? file + 1 : ours.dli_fname;

@@ -63,6 +63,7 @@ struct neap_real {
 #undef NEAP_REAL_FIELD
     bool ready; /* the pointers above hold */
     bool off;   /* this image is not recorded: forward, and nothing else */
+    bool own;   /* the program has a realloc of its own, before ours */
 } __attribute__((aligned(64)));
 
 extern struct neap_real neap_real;
@@ -78,6 +79,13 @@ void *neap_real_find(const char *symbol, const void *caller);
 /* Is this operator new or delete malloc and free by another name: the C++ library's or
  * the allocator's, and not one of the program's making? Caller holds NEAP_INTERNAL. */
 bool neap_real_is_standard(const void *function);
+
+/* Do the program's calls of `symbol` come to us? Not if it has its own. Caller holds
+ * NEAP_INTERNAL. */
+bool neap_real_is_behind_us(const char *symbol);
+
+/* Does the object that serves malloc define this function? */
+bool neap_real_is_allocators(const void *function);
 
 /* The file name of the module that serves malloc: "libc.so.6", "libjemalloc.so.2". */
 const char *neap_real_allocator(void);
