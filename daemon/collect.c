@@ -418,8 +418,9 @@ static void finish(struct collector *collector)
     struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
     struct neap_error *error;
 
-    /* From here on nobody is answered: let nobody wait for it. */
+    /* From here on nobody is answered: let nobody wait for it, or record for nobody. */
     atomic_store(&collector->ctl->header->closed, 1);
+    neap_ctl_mode(collector->ctl, NEAP_MODE_OFF, neap_ctl_interval(collector->ctl));
     neap_listener_destroy(collector->listener);
     collector->listener = NULL;
     neap_session_stop(collector->session);
