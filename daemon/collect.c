@@ -14,13 +14,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include "daemon/adapt.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
 #include "daemon/listen.h"
@@ -59,60 +59,8 @@ struct collector {
     uint64_t ended_ns;   /* when CMD's end was noticed, 0 = not yet */
     uint64_t quiet_ns;   /* when the last process had ended, 0 = not now */
     uint64_t search_ns;  /* of the last look for unheard processes */
-    uint64_t adapt_ns;   /* of the last look at how many samples come */
-    uint64_t adapt_samples;
-    bool adapt_busy; /* lanes were filling up since */
+    struct neap_adapt adapt;
 };
-
-/* ---- words ---- */
-
-void neap_collect_words(const struct neap_collect_config *config,
-                        char text[NEAP_COLLECT_TEXT], char *ret[NEAP_COLLECT_WORDS])
-{
-    const struct neap_settings *settings = &config->settings;
-
-    snprintf(text, NEAP_COLLECT_TEXT, "%d,%d,%" PRIu64 ",%" PRIu64, settings->policy,
-             settings->dormant, settings->interval, settings->max_size);
-    ret[0] = (char *)config->directory;
-    ret[1] = (char *)config->output;
-    ret[2] = config->force ? "force" : "new";
-    ret[3] = config->follow ? "follow" : "alone";
-    ret[4] = text;
-    ret[5] = "--";
-}
-
-/* The number at `*at`, and past the comma behind it. */
-static uint64_t next_number(char **at)
-{
-    uint64_t value = strtoull(*at, at, 10);
-
-    *at += **at == ',';
-    return value;
-}
-
-bool neap_collect_parse(char **words, struct neap_collect_config *ret)
-{
-    char *at = words[4];
-
-    for (unsigned i = 0; i < NEAP_COLLECT_WORDS; i++) {
-        if (!words[i])
-            return false;
-    }
-    *ret = (struct neap_collect_config){
-        .directory = words[0],
-        .output = words[1],
-        .force = strcmp(words[2], "force") == 0,
-        .follow = strcmp(words[3], "follow") == 0,
-        .command = words + NEAP_COLLECT_WORDS,
-    };
-    ret->settings.policy = (enum neap_policy)next_number(&at);
-    ret->settings.dormant = next_number(&at) != 0;
-    ret->settings.interval = next_number(&at);
-    ret->settings.max_size = next_number(&at);
-    return strcmp(words[5], "--") == 0 && *at == '\0' &&
-           ret->settings.policy >= NEAP_POLICY_BLOCK &&
-           ret->settings.policy <= NEAP_POLICY_ADAPT;
-}
 
 /* ---- the launcher ---- */
 
@@ -361,35 +309,6 @@ static void sleep_a_while(struct collector *collector, enum neap_activity activi
     atomic_store_explicit(asleep, 0, memory_order_relaxed);
 }
 
-/*
- * --policy adapt: while more samples come than the budget allows, take half as many. A
- * sample costs its program some 3 us, so that the budget is about 1 % of a processor.
- */
-#define ADAPT_NS      250000000ull
-#define ADAPT_SAMPLES 1000u /* in that time */
-
-static void adapt(struct collector *collector, uint64_t now_ns,
-                  enum neap_activity activity)
-{
-    uint64_t samples = neap_ingest_samples(collector->recording.ingest);
-    uint64_t interval = neap_ctl_interval(collector->ctl);
-
-    if (collector->config->settings.policy != NEAP_POLICY_ADAPT)
-        return;
-    collector->adapt_busy |= activity == NEAP_ACTIVITY_BUSY;
-    if (now_ns - collector->adapt_ns < ADAPT_NS)
-        return;
-    if ((collector->adapt_busy || samples - collector->adapt_samples > ADAPT_SAMPLES) &&
-        interval <= NEAP_INTERVAL_MAX / 2)
-        neap_ctl_mode(
-            collector->ctl,
-            atomic_load_explicit(&collector->ctl->header->mode, memory_order_relaxed),
-            interval * 2);
-    collector->adapt_busy = false;
-    collector->adapt_samples = samples;
-    collector->adapt_ns = now_ns;
-}
-
 static void turn_until_over(struct collector *collector)
 {
     for (;;) {
@@ -402,7 +321,10 @@ static void turn_until_over(struct collector *collector)
                                     (collector->committed ? COMMIT_NS : FIRST_NS))
             commit(collector);
         neap_listener_expire(collector->listener, now_ns);
-        adapt(collector, now_ns, activity);
+        if (collector->config->settings.policy == NEAP_POLICY_ADAPT)
+            neap_adapt(&collector->adapt, collector->ctl,
+                       neap_ingest_samples(collector->recording.ingest), now_ns,
+                       activity);
         if (is_over(collector, now_ns))
             return;
         sleep_a_while(collector, activity);
