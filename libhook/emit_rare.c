@@ -10,7 +10,7 @@
 
 void neap_emit_nested(struct neap_tls *tls)
 {
-    if (neap_process && recording() && tls->lane)
+    if (neap_process && recording() && tls->lane && is_connected(tls))
         neap_record_lost(tls, 0);
 }
 

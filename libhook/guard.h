@@ -35,13 +35,14 @@ struct neap_tls {
     bool keyed;   /* our pthread key is set: the thread's end will be seen */
     bool retired; /* its end was seen; what still comes holds a lane only briefly */
     bool found;   /* met modules that are still to be announced */
-    struct neap_lane *lane;            /* NULL: none claimed yet */
-    uint64_t head, tail;               /* of the lane: ours, and the last seen */
-    uint64_t now_ns;                   /* clock word when TIME was last written */
-    uint64_t base_stamp;               /* TIME.stamp; deltas count from it */
-    uint64_t limit;                    /* of head: beyond it, look at the tail again */
-    struct neap_memo *memo;            /* of the last walk; NULL: none */
-    uint64_t stack_lo, stack_hi;       /* the thread's own stack; 0 = not known yet */
+    uint16_t connection;         /* that the lane, and all that goes with it, is of */
+    struct neap_lane *lane;      /* NULL: none claimed yet */
+    uint64_t head, tail;         /* of the lane: ours, and the last seen */
+    uint64_t now_ns;             /* clock word when TIME was last written */
+    uint64_t base_stamp;         /* TIME.stamp; deltas count from it */
+    uint64_t limit;              /* of head: beyond it, look at the tail again */
+    struct neap_memo *memo;      /* of the last walk; NULL: none */
+    uint64_t stack_lo, stack_hi; /* the thread's own stack; 0 = not known yet */
     const _Atomic uint64_t *tail_word; /* the collector's read position, in ctl */
     uint64_t interval;                 /* `left` was drawn with; 0 = never drawn */
     uint64_t random;                   /* the generator's state; 0 = not seeded */

@@ -6,8 +6,10 @@
  * the process's initial stack, since libc may not have set `environ` yet.
  *
  * Fork. The child finds *neap_process zeroed, so its first event connects anew, with
- * empty tables. Nothing has to run at fork itself, and raw clone() is covered too. A
- * vfork child shares its parent's memory and goes on under its parent's name.
+ * empty tables. Nothing has to run at fork itself, and raw clone() is covered too. The
+ * thread that forked still has its parent's lane, also if another one was first to
+ * connect: the connection's number tells. A vfork child shares its parent's memory and
+ * goes on under its parent's name.
  *
  * End. Nothing to do: what was recorded is in memory that belongs to the collector.
  * on_exit and _exit only tell the status, for kernels on which a collector that is
@@ -37,8 +39,8 @@ struct neap_process *neap_process;
 struct neap_life_env neap_life_env;
 
 /* Of the image, so a forked child inherits them. */
-static bool connected;     /* some process of this image has been connected */
-static bool follow = true; /* record forked children */
+static uint16_t connections; /* so far, of this process and those it was forked from */
+static bool follow = true;   /* record forked children */
 static char allocator[sizeof(((struct neap_hello *)NULL)->allocator)];
 static pthread_key_t thread_key;
 static bool has_thread_key;
@@ -178,21 +180,34 @@ static bool connect_process(void)
     struct neap_hello hello = {.magic = NEAP_HELLO_MAGIC,
                                .version = NEAP_WIRE_VERSION,
                                .origin =
-                                   connected ? NEAP_ORIGIN_FORK : NEAP_ORIGIN_EXEC,
+                                   connections ? NEAP_ORIGIN_FORK : NEAP_ORIGIN_EXEC,
                                .tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0),
                                .unwinder = neap_unwind_engine()};
 
-    if (connected && !follow)
+    if (connections && !follow)
         return false;
     memcpy(hello.allocator, allocator, sizeof(hello.allocator));
     neap_process->pid = (uint32_t)NEAP_SYS1(SYS_getpid, 0);
     if (!neap_link_connect(neap_life_env.socket, &hello, neap_process))
         return false;
-    if (connected) /* a child: the parent's blocks are none of its */
+    if (connections) /* a child: the parent's blocks are none of its */
         neap_filter_reset();
     neap_gate_set(&neap_process->ctl->mode);
-    connected = true;
+    connections += connections == UINT16_MAX ? 2 : 1; /* never 0 again */
+    atomic_store_explicit(&neap_process->connection, connections, memory_order_relaxed);
     return true;
+}
+
+/* What the thread has may be its parent's: its lane is not mapped here. */
+static NEAP_COLD void enter_process(struct neap_tls *tls)
+{
+    tls->connection =
+        atomic_load_explicit(&neap_process->connection, memory_order_relaxed);
+    tls->memo = NULL;
+    tls->lane = NULL;
+    tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
+    tls->random = 0;
+    tls->sampled = NULL;
 }
 
 void neap_life_settle(struct neap_tls *tls)
@@ -213,11 +228,6 @@ bool neap_life_connect(struct neap_tls *tls)
     if (atomic_compare_exchange_strong_explicit(
             &neap_process->phase, &phase, NEAP_PHASE_CONNECTING, memory_order_acquire,
             memory_order_acquire)) {
-        tls->memo = NULL;
-        tls->lane = NULL; /* in a forked child: the parent's, not mapped here */
-        tls->tid = 0;
-        tls->random = 0;
-        tls->sampled = NULL;
         phase = connect_process() ? NEAP_PHASE_ON : NEAP_PHASE_OFF;
         neap_real.off = phase == NEAP_PHASE_OFF;
         if (neap_real.off) {
@@ -230,11 +240,10 @@ bool neap_life_connect(struct neap_tls *tls)
         neap_sys_yield();
         phase = atomic_load_explicit(&neap_process->phase, memory_order_acquire);
     }
-    if (phase != NEAP_PHASE_ON)
-        return false;
-    if (!tls->tid)
-        tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
-    return true;
+    if (tls->connection !=
+        atomic_load_explicit(&neap_process->connection, memory_order_relaxed))
+        enter_process(tls);
+    return phase == NEAP_PHASE_ON;
 }
 
 /* ---- constructor and end ---- */

@@ -37,7 +37,11 @@ struct neap_process {
     _Atomic uint32_t phase; /* release by life.c, acquire by whoever acts on ON */
     _Atomic bool multi;     /* several threads have been seen; never goes back */
     _Atomic bool exact;     /* allocations have been recorded one by one */
-    uint32_t policy;        /* enum neap_policy */
+    /* Which of those that this image and its children made; 0: none yet. In a forked
+     * child the thread that forked has its parent's lane, whoever connects: it knows by
+     * this that it must not be used. Each thread compares it with its own: relaxed. */
+    _Atomic uint16_t connection;
+    uint32_t policy; /* enum neap_policy */
     uint32_t pid;
     const struct neap_ctl_header *ctl;           /* read-only */
     const _Atomic uint64_t *tails;               /* read-only: our slot of ctl */

@@ -99,6 +99,13 @@ NEAP_ALWAYS_INLINE bool recording(void)
            NEAP_PHASE_ON;
 }
 
+/* Is what the thread has, its lane, of this process? */
+NEAP_ALWAYS_INLINE bool is_connected(const struct neap_tls *tls)
+{
+    return atomic_load_explicit(&neap_process->connection, memory_order_relaxed) ==
+           tls->connection;
+}
+
 /*
  * Before each record: lane, clock, order stamp. 0xffffffff is out of `delta`'s use:
  * a lane's clock is set anew long before.
@@ -108,9 +115,7 @@ NEAP_ALWAYS_INLINE bool begin(struct neap_tls *tls, bool settle, uint32_t *delta
 {
     uint64_t since = 0;
 
-    if (NEAP_UNLIKELY(!tls->lane || tls->settled < settle ||
-                      atomic_load_explicit(&neap_process->phase,
-                                           memory_order_relaxed) != NEAP_PHASE_ON) &&
+    if (NEAP_UNLIKELY(!tls->lane || tls->settled < settle || !is_connected(tls)) &&
         !neap_record_attach(tls, settle))
         return false;
     *multi = is_multi();

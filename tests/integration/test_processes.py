@@ -48,6 +48,21 @@ def test_child_has_its_parents_blocks(record: Record) -> None:
     assert rec.process()["foreign_free_count"] == 0
 
 
+@pytest.mark.parametrize("interval", ["exact", "64"])
+def test_another_thread_of_a_child_is_first(record: Record, interval: str) -> None:
+    """The thread that forked has its parent's lane, and must not write into it."""
+    run = record(
+        target("processes", "fork_thread"), options=["--interval", interval]
+    ).expect(0)
+    rec = run.rec
+    assert rec.loss() == {}
+    ((pid, count),) = run.words("leaf")
+    found = rec.site("leaf_work", int(pid))
+    if interval == "exact":
+        assert found["live_count"] == int(count)
+    assert rec.process(int(pid))["exit_code"] == 0
+
+
 @pytest.mark.parametrize("way", ["vfork", "spawn", "system", "popen"])
 def test_child(record: Record, way: str) -> None:
     run = record(target("processes", way)).expect(0)

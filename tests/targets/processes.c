@@ -5,6 +5,7 @@
  *
  *     processes forks N     N forks beside busy threads; each child allocates a bit
  *     processes fork_live   a child that frees, and reallocs, its parent's blocks
+ *     processes fork_thread a child whose second thread allocates before its first
  *     processes vfork | spawn | system | popen | daemon
  *     processes leaf COUNT  what the latter run
  */
@@ -13,6 +14,8 @@
 #include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "tests/targets/target.h"
@@ -117,6 +120,51 @@ static void fork_live(void)
     site("parents_block", 2, 1616, 0, 0);
 }
 
+static void *leaf_thread(void *count)
+{
+    leaf_work(*(long *)count);
+    return NULL;
+}
+
+static void run_thread(long count)
+{
+    pthread_t id;
+
+    need(pthread_create(&id, NULL, leaf_thread, &count) == 0, "no thread");
+    pthread_join(id, NULL);
+}
+
+/*
+ * The child's thread has a stack that the parent's left behind, so that none is
+ * allocated for it. What the parent had mapped and the child has not is something
+ * else's before either allocates.
+ */
+static void fork_thread(void)
+{
+    const size_t hole = 1 << 20;
+    pid_t pid;
+
+    parents_block();
+    run_thread(0);
+    pid = fork();
+    if (pid == 0) {
+        unsigned char *mine[8];
+
+        for (int i = 0; i < 8; i++)
+            mine[i] =
+                (unsigned char *)syscall(SYS_mmap, NULL, hole, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+        run_thread(3);
+        leaf_work(4);
+        for (int i = 0; i < 8; i++)
+            for (size_t at = 0; at < hole; at++)
+                need(mine[i][at] == 0, "somebody wrote into the child's memory");
+        say("leaf %d %d\n", (int)getpid(), 7);
+        exit(0);
+    }
+    wait_for(pid);
+}
+
 static void run_vfork(void)
 {
     pid_t pid = vfork();
@@ -203,6 +251,8 @@ int main(int argc, char **argv)
         forks((int)count);
     else if (strcmp(mode, "fork_live") == 0)
         fork_live();
+    else if (strcmp(mode, "fork_thread") == 0)
+        fork_thread();
     else if (strcmp(mode, "vfork") == 0)
         run_vfork();
     else if (strcmp(mode, "spawn") == 0)

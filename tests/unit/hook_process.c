@@ -88,6 +88,7 @@ int hook_process_setup(void **state)
         map(data_fd, 0, NEAP_LANE_OFFSET(NEAP_LANE_GROUP), PROT_READ | PROT_WRITE);
     atomic_store(&neap_process->groups[0],
                  (uint8_t *)neap_process->data + NEAP_LANE_OFFSET(0));
+    atomic_store(&neap_process->connection, 1);
     atomic_store(&neap_process->phase, NEAP_PHASE_ON);
     hook_thread();
     neap_filter_reset();
@@ -153,6 +154,7 @@ struct neap_tls *hook_thread(void)
 {
     memset(&neap_tls, 0, sizeof(neap_tls));
     neap_tls.tid = (uint32_t)gettid();
+    neap_tls.connection = atomic_load(&neap_process->connection);
     return &neap_tls;
 }
 

@@ -323,6 +323,8 @@ static void a_process_that_is_off_writes_and_counts_nothing(void **state)
 {
     (void)state;
     warm_up();
+    /* As in a child that was turned away; the lane is its parent's. */
+    atomic_store(&neap_process->connection, 0);
     atomic_store(&neap_process->phase, NEAP_PHASE_OFF);
     hook_alloc(16 * MIB, 1);
     assert_false(hook_free(16 * MIB));
