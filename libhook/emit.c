@@ -142,7 +142,7 @@ NEAP_COLD void neap_record_lost(struct neap_tls *tls, uint64_t bytes)
 
 /* ---- events ---- */
 
-NEAP_HOT void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
+NEAP_HOT bool neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
                               const struct neap_context *caller, const void *block,
                               size_t size)
 {
@@ -155,13 +155,13 @@ NEAP_HOT void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
     if (NEAP_UNLIKELY(!begin(tls, true, &delta, &multi))) {
         if (recording())
             neap_record_lost(tls, size);
-        return;
+        return false;
     }
     head = tls->head;
     room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*alloc), true);
     if (NEAP_UNLIKELY(!room)) {
         neap_record_lost(tls, size);
-        return;
+        return false;
     }
     bytes = put_stack(tls, caller, room, &hash);
     alloc = (struct neap_ev_alloc *)(void *)(room + bytes);
@@ -173,6 +173,7 @@ NEAP_HOT void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
     sent_stack(tls, bytes, hash);
     if (NEAP_UNLIKELY(tls->retired))
         neap_lane_release(tls);
+    return true;
 }
 
 NEAP_HOT bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind,

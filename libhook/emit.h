@@ -19,8 +19,8 @@
 #include "libhook/guard.h"
 #include "schema/wire/event.h"
 
-/* ALLOC or REALLOC_ALLOC, after the real call. */
-void neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
+/* ALLOC or REALLOC_ALLOC, after the real call. False: lost. */
+bool neap_emit_alloc(struct neap_tls *tls, enum neap_ev_kind kind,
                      const struct neap_context *caller, const void *block, size_t size);
 
 /* FREE or REALLOC_FREE before the real call, REALLOC_FAIL after it. False: lost. */
@@ -53,7 +53,7 @@ NEAP_ALWAYS_INLINE uint32_t neap_sample_flags(const struct neap_tls *tls,
  * lost. `flags` of neap_sample_flags(). */
 bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t flags);
 
-/* REALLOC_DONE, after the real call: there is no allocation to record. */
+/* REALLOC_DONE, after the real call: there is no allocation to record, or no room. */
 void neap_emit_realloc_done(struct neap_tls *tls);
 
 struct neap_emit_map {

@@ -226,8 +226,11 @@ static void settle(struct neap_tls *tls, const struct neap_context *caller,
     if (given->index != NEAP_SAMPLES_NONE)
         neap_samples_drop(given->index, old);
     if (interval == NEAP_EXACTLY) {
-        neap_emit_alloc(tls, given->told ? NEAP_EV_REALLOC_ALLOC : NEAP_EV_ALLOC,
-                        caller, block, size);
+        /* If there is no room to tell of the new block: that the old one is gone. */
+        if (!neap_emit_alloc(tls, given->told ? NEAP_EV_REALLOC_ALLOC : NEAP_EV_ALLOC,
+                             caller, block, size) &&
+            given->told)
+            neap_emit_realloc_done(tls);
         return;
     }
     if (given->told)

@@ -24,7 +24,8 @@
  *
  * realloc(p, n) is REALLOC_FREE(p) before the real call and, after it,
  * REALLOC_ALLOC(q, n) in the same lane, or REALLOC_FAIL(p) if p stays as it was.
- * Both of the latter are the next record of that kind in the lane.
+ * Both of the latter are the next record of that kind in the lane. REALLOC_DONE stands
+ * for a REALLOC_ALLOC that is lost, or that nobody asked for (recording is off).
  *
  * Sampling. A sampled recording has SAMPLE and SAMPLE_FREE instead, of the few blocks
  * that were sampled and of no others. A realloc of a sampled block is SAMPLE_FREE with
@@ -59,7 +60,7 @@
       16)                            /* ... or failed: the old block is still there */ \
     X(SAMPLE, sample, 48)            /* a block was allocated, and sampled */          \
     X(SAMPLE_FREE, sample_free, 24)  /* a sampled block is about to be freed */        \
-    X(REALLOC_DONE, realloc_done, 8) /* realloc got another block for a sampled one */ \
+    X(REALLOC_DONE, realloc_done, 8) /* realloc succeeded; no word of the new block */ \
     X(MAP, map, 72)                  /* mmap, munmap, mremap, brk, madvise */          \
     X(EXIT, exit, 16)                /* exit status, when the process says it itself */
 

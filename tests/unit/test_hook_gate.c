@@ -233,6 +233,31 @@ static void a_realloc_that_is_off_gives_its_block_up(void **state)
     EVENTS("alloc realloc_free realloc_done realloc_free realloc_fail free");
 }
 
+/* Or the old block would come back to life, since its realloc seems to have failed. */
+static void a_realloc_whose_new_block_is_lost_is_over(void **state)
+{
+    enum neap_ev_kind last[2] = {NEAP_EV_NONE, NEAP_EV_NONE};
+    unsigned count;
+    void *block;
+
+    (void)state;
+    hook_open(NEAP_MODE_EXACT, 0);
+    block = keep(malloc(opaque(20)));
+    while (hook_lane(0)->lost_events == 0) /* what is left is kept for frees */
+        free(keep(malloc(opaque(20))));
+    block = keep(realloc(block, opaque(3000)));
+    shut();
+    while ((count = hook_read(0, records, NEAP_ARRAY_LEN(records))) > 0) {
+        for (unsigned i = 0; i < count; i++) {
+            last[0] = last[1];
+            last[1] = records[i].kind;
+        }
+    }
+    free(block);
+    assert_int_equal(last[0], NEAP_EV_REALLOC_FREE);
+    assert_int_equal(last[1], NEAP_EV_REALLOC_DONE);
+}
+
 static void frees_of_samples_are_seen_when_it_is_off(void **state)
 {
     void *sampled, *other;
@@ -515,6 +540,7 @@ int main(void)
         TEST(the_caller_is_the_program),
         TEST(frees_of_what_was_recorded_are_seen_when_it_is_off),
         TEST(a_realloc_that_is_off_gives_its_block_up),
+        TEST(a_realloc_whose_new_block_is_lost_is_over),
         TEST(frees_of_samples_are_seen_when_it_is_off),
         TEST(a_failed_realloc_leaves_a_sample_live),
         TEST(a_realloc_to_nothing_is_a_free),
