@@ -42,7 +42,11 @@ struct neap_error *neap_events_write(struct neap_ingest_process *process)
     return NULL;
 }
 
-/* A row is in the recording; it may have been there before, shorter. */
+/*
+ * A row is in the recording; it may have been there before, shorter. They stand by
+ * their ids, which are given in the order in which chunks were begun: processes are
+ * written in another one, so that a new row may have its place before the last.
+ */
 static void keep(struct neap_ingest *ingest, const struct neap_ingest_process *process,
                  const struct neap_journal_row *row)
 {
@@ -51,21 +55,24 @@ static void keep(struct neap_ingest *ingest, const struct neap_ingest_process *p
                              .end = row->first + row->count,
                              .t1 = row->t1,
                              .bytes = row->length};
+    size_t at = ingest->kept.count;
 
-    for (size_t i = ingest->kept.count; i-- > ingest->kept_first;) {
-        struct neap_kept *old = &ingest->kept.data[i];
-
-        if (old->id == row->id) {
-            ingest->kept_bytes += kept.bytes - old->bytes;
-            *old = kept;
-            return;
-        }
-        if (old->id && old->id < row->id)
-            break;
+    while (at > ingest->kept_first &&
+           (!ingest->kept.data[at - 1].id || ingest->kept.data[at - 1].id > row->id))
+        at--;
+    if (at > ingest->kept_first && ingest->kept.data[at - 1].id == row->id) {
+        ingest->kept_bytes += kept.bytes - ingest->kept.data[at - 1].bytes;
+        ingest->kept.data[at - 1] = kept;
+        return;
     }
     /* Without memory for it, it is kept for ever: more than was asked for. */
-    if (neap_vec_push(&ingest->kept, kept))
-        ingest->kept_bytes += kept.bytes;
+    if (!neap_vec_reserve(&ingest->kept, 1))
+        return;
+    memmove(&ingest->kept.data[at + 1], &ingest->kept.data[at],
+            (ingest->kept.count - at) * sizeof(kept));
+    ingest->kept.data[at] = kept;
+    ingest->kept.count++;
+    ingest->kept_bytes += kept.bytes;
 }
 
 void neap_events_stored(struct neap_ingest_process *process)

@@ -303,6 +303,35 @@ static void test_the_oldest_of_two(void **unused)
     end();
 }
 
+/* Chunks of two get their numbers in another order than they are written in. Each is
+ * counted once: what is kept comes near to what was asked for, and has no holes. */
+static void test_as_much_is_kept_as_was_asked_for(void **unused)
+{
+    const int64_t max_size = 300000;
+
+    (void)unused;
+    begin((uint64_t)max_size);
+    for (int i = 0; i < 2; i++)
+        event_model_start(models[i], feed_start(ingest, 100 + i));
+    for (int i = 0; i < 9; i++) {
+        event_model_steps(models[0], 17000);
+        event_model_steps(models[1], 36000);
+        feed_commit(ingest, models[0]->now);
+        assert_int_equal(
+            ask_number(db, "SELECT count(*) FROM raw_process p WHERE event_first <>"
+                           " (SELECT min(first) FROM raw_events WHERE process = p.id)"),
+            0);
+    }
+    for (int i = 0; i < 2; i++)
+        event_model_end(models[i]);
+    feed_finish(ingest, models[0]->now);
+    for (int i = 0; i < 2; i++)
+        assert_true(event_rows_check(db, i + 1, models[i]) > 0);
+    assert_in_range(ask_number(db, "SELECT sum(length(data)) FROM raw_events"),
+                    max_size - 60000, max_size);
+    end();
+}
+
 /* Less than one chunk is asked for: none is left, and that is said. */
 static void test_nothing_fits(void **unused)
 {
@@ -336,6 +365,7 @@ int main(void)
         TEST(test_no_memory),
         TEST(test_the_oldest_go),
         TEST(test_the_oldest_of_two),
+        TEST(test_as_much_is_kept_as_was_asked_for),
         TEST(test_nothing_fits),
     };
 
