@@ -388,7 +388,7 @@ void neap_commit_loss(struct neap_ingest *ingest)
             continue;
         rows.count += 1 + process->maps.count;
         if (process->ended) {
-            rows.count += process->track.live.count;
+            rows.count += neap_track_blocks(&process->track, process->track.live).count;
             rows.bytes += process->track.live.bytes;
         }
     }

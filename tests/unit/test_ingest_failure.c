@@ -185,6 +185,29 @@ static void test_last_words(void **unused)
     neap_store_close(db);
 }
 
+/* Of samples: the blocks that they stand for. */
+static void test_last_words_of_samples(void **unused)
+{
+    sqlite3 *db = feed_open(scratch_path("a.neap"));
+    struct neap_ingest *ingest = feed_create_with(db, 16, 0);
+    struct neap_ingest_process *process = feed_start(ingest, 1);
+    struct neap_error *err;
+
+    (void)unused;
+    for (uint64_t i = 1; i <= 50; i++) /* each for itself alone, nearly */
+        feed_sample(process, 0, i * 4096, 1000, 1, 16, 0);
+    feed_end(process, NEAP_EXIT_EXITED, 0);
+    fail_vfs_at(1, SQLITE_FULL, false);
+    err = neap_ingest_finish(ingest, 100, true);
+    assert_non_null(err);
+    neap_error_destroy(err);
+    assert_string_equal(ask_text(db, "SELECT what || ' ' || count || ' ' || bytes FROM "
+                                     "loss"),
+                        "store 51 50000");
+    neap_ingest_destroy(ingest);
+    neap_store_close(db);
+}
+
 /* A full disk and a program that maps without end: memory stays bounded, all counted.
  */
 static void test_maps_on_a_full_disk(void **unused)
@@ -450,15 +473,11 @@ static void test_commits_at_any_time(void **unused)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        TEST(test_disk_full),
-        TEST(test_disk_stays_full),
-        TEST(test_last_words),
-        TEST(test_maps_on_a_full_disk),
-        TEST(test_create_fails),
-        TEST(test_no_memory),
-        TEST(test_nonsense),
-        TEST(test_sampled_nonsense),
-        TEST(test_commits_at_any_time),
+        TEST(test_disk_full),           TEST(test_disk_stays_full),
+        TEST(test_last_words),          TEST(test_last_words_of_samples),
+        TEST(test_maps_on_a_full_disk), TEST(test_create_fails),
+        TEST(test_no_memory),           TEST(test_nonsense),
+        TEST(test_sampled_nonsense),    TEST(test_commits_at_any_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
