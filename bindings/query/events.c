@@ -165,6 +165,15 @@ static struct neap_error *close_process(struct neap_events *events,
     return NULL;
 }
 
+/* Before the first event that is said to be there: a collector that had to give events
+ * up leaves rows before them as they are. */
+static bool is_given_up(const struct neap_events_process *process,
+                        const struct neap_events_chunk *chunk)
+{
+    return chunk->first >= 0 && chunk->count > 0 && chunk->count <= NEAP_CHUNK_EVENTS &&
+           chunk->first <= process->first - chunk->count;
+}
+
 static struct neap_error *read_heads(struct neap_events *events)
 {
     auto_stmt sqlite3_stmt *stmt = NULL;
@@ -193,7 +202,8 @@ static struct neap_error *read_heads(struct neap_events *events)
             error = close_process(events, &events->processes.data[at++]);
         /* Events of a process that has no row are nobody's. */
         if (!error && at < events->processes.count &&
-            events->processes.data[at].id == chunk.process)
+            events->processes.data[at].id == chunk.process &&
+            !is_given_up(&events->processes.data[at], &chunk))
             error = push_chunk(events, &events->processes.data[at], &chunk);
     }
     if (!error && status != SQLITE_DONE)
