@@ -48,6 +48,8 @@ struct neap_tls {
     uint64_t random;                   /* the generator's state; 0 = not seeded */
     const void *sampled;               /* the last block that was, and */
     int64_t sampled_left;              /* what `left` was after it */
+    uint64_t rung_ns;                  /* clock word when the bell was last wanted, */
+    uint32_t rings;                    /* and how often since it moved */
     uint64_t named_ns;                 /* when the thread's name was last looked up */
     uint32_t tid;
     char name[16];

@@ -123,12 +123,26 @@ static uint64_t clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-/* The collector sleeps longer than a tick: it wants to be told. */
-static void ring_bell(void)
+/*
+ * The collector sleeps longer than a tick: it wants to be told. A ring that comes just
+ * as it lies down is missed, so it is told again, the 2nd, 4th, 8th ... time, until its
+ * clock moves. That of a dead one does not, and a system call for each event for good
+ * would be 400 ns.
+ */
+static void ring_bell(struct neap_tls *tls)
 {
     const struct neap_ctl_header *ctl = neap_process->ctl;
+    uint64_t now_ns;
 
-    if (atomic_load_explicit(&ctl->asleep, memory_order_relaxed))
+    if (!atomic_load_explicit(&ctl->asleep, memory_order_relaxed))
+        return;
+    now_ns = atomic_load_explicit(&ctl->now_ns, memory_order_relaxed);
+    if (tls->rung_ns != now_ns) {
+        tls->rung_ns = now_ns;
+        tls->rings = 0;
+    }
+    tls->rings++;
+    if ((tls->rings & (tls->rings - 1)) == 0)
         NEAP_SYS3(SYS_futex, &ctl->bell, FUTEX_WAKE, INT_MAX);
 }
 
@@ -147,7 +161,7 @@ bool neap_lane_look(struct neap_tls *tls, uint32_t length, bool spare)
         tls->limit = tls->tail + half;
         return true;
     }
-    ring_bell();
+    ring_bell(tls);
     top = tls->tail + NEAP_LANE_BYTES;
     if (neap_process->policy != NEAP_POLICY_BLOCK) {
         top -= keep;
@@ -184,7 +198,7 @@ void *neap_lane_wait(struct neap_tls *tls, uint64_t *head, uint32_t length)
 
     if (room)
         return room;
-    ring_bell();
+    ring_bell(tls);
     if (!may_wait())
         return NULL;
     atomic_fetch_add_explicit(&neap_process->data->waits, 1, memory_order_relaxed);
@@ -198,7 +212,7 @@ void *neap_lane_wait(struct neap_tls *tls, uint64_t *head, uint32_t length)
         room = reserve_again(tls, head, length);
         if (room && *head - tls->tail <= GO_ON)
             return room;
-        ring_bell();
+        ring_bell(tls);
         now_ns = atomic_load_explicit(&ctl->now_ns, memory_order_relaxed);
         if (now_ns != sign) {
             sign = now_ns;

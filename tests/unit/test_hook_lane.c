@@ -14,12 +14,19 @@
  */
 #include "libhook/lane.h"
 
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -275,6 +282,79 @@ static void block_gives_up_on_a_reader_without_signs_of_life(void **state)
     assert_int_equal(hook_lane(0)->lost_events, lost + 21);
 }
 
+static volatile sig_atomic_t rung;
+
+static void count_ring(int signal)
+{
+    (void)signal;
+    rung++;
+}
+
+/* FUTEX_WAKE of everybody is the bell's and nobody else's: count it, in place of it. */
+static bool count_rings(void)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAKE, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, INT_MAX, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = NEAP_ARRAY_LEN(code), .filter = code};
+
+    signal(SIGSYS, count_ring);
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* 0; 1: this machine has no filters; else what is wrong. */
+static int ring_much(void)
+{
+    int before;
+
+    hook_process_setup(NULL); /* the parent's is wiped here */
+    warm_up();
+    atomic_store(&hook_ctl()->asleep, 1);
+    if (!count_rings())
+        return 1;
+    fill();
+    neap_process->policy = NEAP_POLICY_DROP;
+    before = rung;
+    if (before < 1)
+        return 2;
+    for (unsigned i = 0; i < 10000; i++)
+        hook_free(16 * MIB);
+    if (rung - before > 40)
+        return 3;
+    /* Alive: it is told at once. */
+    before = rung;
+    atomic_fetch_add(&hook_ctl()->now_ns, 1000000);
+    hook_free(16 * MIB);
+    return rung > before ? 0 : 4;
+}
+
+/* A reader that is gone sleeps for ever. */
+static void a_dead_reader_is_not_rung_for_each_event(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    pid = fork();
+    if (pid == 0)
+        _exit(ring_much());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 1) {
+        print_message("no seccomp here\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void block_does_not_wait_when_the_recording_has_ended(void **state)
 {
     (void)state;
@@ -502,6 +582,7 @@ int main(void)
         TEST(an_eighth_is_kept_for_frees),
         TEST(adapt_does_not_wait_either),
         TEST(block_gives_up_on_a_reader_without_signs_of_life),
+        TEST(a_dead_reader_is_not_rung_for_each_event),
         TEST(block_does_not_wait_when_the_recording_has_ended),
         TEST(block_waits_for_a_reader_that_lives),
         TEST(threads_and_their_reader_lose_nothing),
