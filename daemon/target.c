@@ -190,7 +190,9 @@ void neap_target_end(struct neap_target *target, struct neap_ring_scratch *scrat
                                    NEAP_DRAIN_FINAL) == NEAP_ACTIVITY_NONE)
             break;
     }
-    if (target->context->sampled &&
+    /* Of a program that lives on, as the recording ends first, the table is ahead of
+     * the events by now: what it does not hold was not lost. */
+    if (target->context->sampled && told.kind != NEAP_EXIT_RUNNING &&
         neap_ring_source_table(target->source, found_alive, target))
         neap_ingest_heal(target->ingest);
     if (told.kind == NEAP_EXIT_LOST && target->said_exit) {
