@@ -36,7 +36,7 @@ static uint64_t next_number(char **at)
 
 bool neap_collect_parse(char **words, struct neap_collect_config *ret)
 {
-    char *at = words[4];
+    char *at;
 
     for (unsigned i = 0; i < NEAP_COLLECT_WORDS; i++) {
         if (!words[i])
@@ -49,6 +49,7 @@ bool neap_collect_parse(char **words, struct neap_collect_config *ret)
         .follow = strcmp(words[3], "follow") == 0,
         .command = words + NEAP_COLLECT_WORDS,
     };
+    at = words[4];
     ret->settings.policy = (enum neap_policy)next_number(&at);
     ret->settings.dormant = next_number(&at) != 0;
     ret->settings.interval = next_number(&at);

@@ -108,7 +108,6 @@ struct neap_ingest_process {
     NEAP_VEC(struct neap_thread) threads;
     NEAP_VEC(uint32_t) free_threads; /* numbers of `threads` to use again */
     struct neap_map thread_of_tid;
-    uint32_t event_sites; /* those below have their stack in raw_event_site */
     NEAP_VEC(struct neap_map_row) maps;
     /* stacks */
     NEAP_VEC(struct neap_group) groups;
