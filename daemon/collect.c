@@ -33,10 +33,11 @@
 #include "daemon/source/procfs.h"
 #include "schema/base/cleanup.h"
 
-#define COMMIT_NS 900000000ull  /* between commits: a second with one's own time */
-#define FIRST_NS  100000000ull  /* before the first */
-#define GRACE_NS  2000000000ull /* for what goes on after CMD */
-#define SEARCH_NS 50000000ull   /* between looks for processes not heard of yet */
+#define COMMIT_NS      900000000ull  /* between commits: a second with one's own time */
+#define FIRST_NS       100000000ull  /* before the first */
+#define GRACE_NS       2000000000ull /* for what goes on after CMD */
+#define SEARCH_NS      50000000ull   /* between looks for processes not heard of yet */
+#define SEARCH_LATE_NS 500000000ull  /* ... when they have been waited for that long */
 
 struct collector {
     const struct neap_collect_config *config;
@@ -59,6 +60,7 @@ struct collector {
     uint64_t ended_ns;   /* when CMD's end was noticed, 0 = not yet */
     uint64_t quiet_ns;   /* when the last process had ended, 0 = not now */
     uint64_t search_ns;  /* of the last look for unheard processes */
+    unsigned silent;     /* forked ones then that have had nothing to say yet */
     struct neap_adapt adapt;
 };
 
@@ -128,6 +130,7 @@ static void send_tally(struct collector *collector)
     struct neap_control_message message = {.kind = NEAP_CONTROL_TALLY};
 
     neap_ingest_tally(collector->recording.ingest, &message.tally);
+    message.tally.running += collector->silent;
     neap_control_send(collector->control.fd, &message);
     forget_launcher(collector);
 }
@@ -215,7 +218,9 @@ static void commit(struct collector *collector)
     neap_loop_busy(collector->loop, tick, collector->ctl);
     error =
         neap_ingest_commit(collector->recording.ingest, neap_ctl_tick(collector->ctl));
-    collector->dirty = error != NULL;
+    /* Names that are still to come want a commit of their own. */
+    collector->dirty =
+        error != NULL || neap_ingest_unnamed(collector->recording.ingest);
     if (error && !collector->told_failure) {
         collector->told_failure = true;
         neap_log("cannot write to %s now: %s; the program goes on, and so do the tries",
@@ -237,8 +242,11 @@ static bool knows(void *context, pid_t pid)
 }
 
 /*
- * Whether a process of CMD's may still say HELLO. One that has not done so by the end
- * of the wait, and lives, is a process that nobody records: counted, not forgotten.
+ * Whether a process of CMD's may still say HELLO. One that was started with our socket
+ * and has not done so by the end of the wait is a process that nobody records: counted,
+ * not forgotten. A forked one that has our page mapped (ring.h) will say it with the
+ * first call that is to be recorded, however late that is: a daemon that sleeps, or one
+ * that is dormant. It is waited for as long as it lives.
  */
 static bool is_expecting(struct collector *collector, uint64_t now_ns)
 {
@@ -249,11 +257,13 @@ static bool is_expecting(struct collector *collector, uint64_t now_ns)
         return true;
     if (!collector->config->follow)
         return false;
-    if (patient && collector->search_ns && now_ns - collector->search_ns < SEARCH_NS)
+    if (collector->search_ns &&
+        now_ns - collector->search_ns < (patient ? SEARCH_NS : SEARCH_LATE_NS))
         return true;
     collector->search_ns = now_ns;
+    collector->silent = neap_procfs_count_mapping(collector->ctl->fd, knows, collector);
     unheard = neap_procfs_count_environ(collector->environ_entry, knows, collector);
-    if (unheard && patient)
+    if (collector->silent || (unheard && patient))
         return true;
     while (unheard--)
         neap_session_lost_process(collector->session);
@@ -275,9 +285,12 @@ static bool is_over(struct collector *collector, uint64_t now_ns)
     }
     if (neap_session_alive(collector->session) == 0) {
         collector->quiet_ns = collector->quiet_ns ? collector->quiet_ns : now_ns;
-        return !is_expecting(collector, now_ns);
+        if (!is_expecting(collector, now_ns))
+            return true;
+    } else {
+        collector->quiet_ns = collector->search_ns = 0;
+        collector->silent = 0;
     }
-    collector->quiet_ns = 0;
     if (collector->control.fd >= 0 && now_ns - collector->ended_ns > GRACE_NS) {
         commit(collector);
         send_tally(collector);

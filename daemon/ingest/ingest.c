@@ -284,6 +284,11 @@ struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_n
     return err;
 }
 
+bool neap_ingest_unnamed(const struct neap_ingest *ingest)
+{
+    return ingest->stacks.pending.count > 0;
+}
+
 void neap_ingest_tally(const struct neap_ingest *ingest, struct neap_tally *ret)
 {
     struct neap_tally tally = ingest->gone;

@@ -174,6 +174,9 @@ struct neap_error *neap_ingest_commit(struct neap_ingest *ingest,
 struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_ns,
                                       bool finished) NEAP_MUST_CHECK;
 
+/* Are there stacks whose names are not in the recording yet? */
+bool neap_ingest_unnamed(const struct neap_ingest *ingest);
+
 void neap_ingest_tally(const struct neap_ingest *ingest, struct neap_tally *ret);
 
 #endif

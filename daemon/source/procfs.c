@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "schema/base/cleanup.h"
@@ -208,24 +209,71 @@ static bool has_environ(pid_t pid, const char *entry, char *buffer)
            read_stat(pid, &stat) && stat.state != 'Z' && stat.state != 'X';
 }
 
-unsigned neap_procfs_count_environ(const char *entry,
-                                   bool (*except)(void *context, pid_t pid),
-                                   void *context)
+/* Processes for which `has` says so. */
+static unsigned count_processes(bool (*has)(pid_t pid, const void *what),
+                                const void *what,
+                                bool (*except)(void *context, pid_t pid), void *context)
 {
-    neap_auto_free char *buffer = malloc(ENVIRON_MAX);
     DIR *proc = opendir("/proc");
     const struct dirent *found;
     unsigned count = 0;
 
-    while (buffer && proc && (found = readdir(proc))) {
+    while (proc && (found = readdir(proc))) {
         char *end;
         long pid = strtol(found->d_name, &end, 10);
 
         if (*end || pid <= 0 || except(context, (pid_t)pid))
             continue;
-        count += has_environ((pid_t)pid, entry, buffer);
+        count += has((pid_t)pid, what);
     }
     if (proc)
         closedir(proc);
     return count;
+}
+
+static bool is_started_with(pid_t pid, const void *entry)
+{
+    neap_auto_free char *buffer = malloc(ENVIRON_MAX);
+
+    return buffer && has_environ(pid, entry, buffer);
+}
+
+unsigned neap_procfs_count_environ(const char *entry,
+                                   bool (*except)(void *context, pid_t pid),
+                                   void *context)
+{
+    return count_processes(is_started_with, entry, except, context);
+}
+
+/* A line of /proc/PID/maps has the inode before the name. */
+static bool has_mapped(pid_t pid, const void *inode)
+{
+    neap_auto_fclose FILE *maps = NULL;
+    neap_auto_free char *line = NULL;
+    char path[64], wanted[32];
+    size_t room = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    snprintf(wanted, sizeof(wanted), " %llu ", *(const unsigned long long *)inode);
+    maps = fopen(path, "re");
+    while (maps && getline(&line, &room, maps) > 0) {
+        const char *name = strstr(line, "/memfd:");
+        const char *found = name ? strstr(line, wanted) : NULL;
+
+        if (found && found < name)
+            return true;
+    }
+    return false;
+}
+
+unsigned neap_procfs_count_mapping(int fd, bool (*except)(void *context, pid_t pid),
+                                   void *context)
+{
+    unsigned long long inode;
+    struct stat st;
+
+    if (fstat(fd, &st))
+        return 0;
+    inode = st.st_ino;
+    return count_processes(has_mapped, &inode, except, context);
 }

@@ -58,4 +58,8 @@ unsigned neap_procfs_count_environ(const char *entry,
                                    bool (*except)(void *context, pid_t pid),
                                    void *context);
 
+/* Those that have the memory file `fd` mapped. */
+unsigned neap_procfs_count_mapping(int fd, bool (*except)(void *context, pid_t pid),
+                                   void *context);
+
 #endif

@@ -156,6 +156,12 @@ struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_n
     return NULL;
 }
 
+bool neap_ingest_unnamed(const struct neap_ingest *ingest)
+{
+    (void)ingest;
+    return false;
+}
+
 void neap_ingest_tally(const struct neap_ingest *ingest, struct neap_tally *ret)
 {
     (void)ingest;
