@@ -198,16 +198,19 @@ static bool connect_process(void)
     return true;
 }
 
-/* What the thread has may be its parent's: its lane is not mapped here. */
+/* A thread of this process from here on. One that was its parent's forgets what it has
+ * from there: its lane is not mapped here. */
 static NEAP_COLD void enter_process(struct neap_tls *tls)
 {
+    if (tls->connection != 0) {
+        tls->memo = NULL;
+        tls->lane = NULL;
+        tls->random = 0;
+        tls->sampled = NULL;
+    }
+    tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
     tls->connection =
         atomic_load_explicit(&neap_process->connection, memory_order_relaxed);
-    tls->memo = NULL;
-    tls->lane = NULL;
-    tls->tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0);
-    tls->random = 0;
-    tls->sampled = NULL;
 }
 
 void neap_life_settle(struct neap_tls *tls)
