@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HELP_HINT "; see neapd run --help"
+#define HELP_HINT "; see neap run --help"
 
 const char *neap_policy_name(enum neap_policy policy)
 {
@@ -294,7 +294,7 @@ struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
         return error;
     if (!*argv)
         return neap_error_create(NEAP_ERROR_USAGE,
-                                 "no command to record: neapd run -- CMD [ARG...]");
+                                 "no command to record: neap run -- CMD [ARG...]");
     if (config.settings.policy == NEAP_POLICY_ADAPT && !config.settings.interval)
         return neap_error_create(NEAP_ERROR_USAGE,
                                  "--policy adapt raises the interval between samples, "

@@ -332,7 +332,8 @@ static void say_start(const struct launch *launch)
     const char *output = launch->paths.output;
 
     if (launch->config->settings.dormant)
-        neap_log("recording to %s is off until: neap switch %s on", output, output);
+        neap_log("recording to %s, switched off; start it with: neap switch %s on",
+                 output, output);
     else
         neap_log("recording to %s", output);
 }

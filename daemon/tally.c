@@ -128,7 +128,7 @@ static void say_losses(const struct neap_tally *tally)
         lower |= kinds[i].what != NEAP_LOSS_STACKS;
     }
     if (text[0])
-        neap_log("lost: %s%s", text, lower ? "; totals are lower bounds" : "");
+        neap_log("lost: %s%s", text, lower ? "; totals miss them" : "");
 }
 
 void neap_tally_say(const struct neap_tally *tally, const char *output, bool dormant)
@@ -145,6 +145,9 @@ void neap_tally_say(const struct neap_tally *tally, const char *output, bool dor
                      "allocated meanwhile");
         else
             say_numbers(tally);
+        if (tally->switched && tally->alloc_count)
+            neap_log("switched on for %.3g s; what was allocated else is not known",
+                     (double)tally->on_ns / 1e9);
     }
     say_losses(tally);
     if (tally->running)

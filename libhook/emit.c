@@ -197,6 +197,6 @@ NEAP_HOT bool neap_emit_free(struct neap_tls *tls, enum neap_ev_kind kind,
     }
     record->head = neap_ev_head(kind, next_seq(address, multi), delta);
     record->address = address;
-    finish(tls, head + sizeof(*record));
+    finish(tls, head + sizeof(*record), kind == NEAP_EV_REALLOC_FREE);
     return true;
 }

@@ -94,7 +94,7 @@ void neap_emit_exit(struct neap_tls *tls, int status)
         return;
     *record =
         (struct neap_ev_exit){neap_ev_head(NEAP_EV_EXIT, 0, delta), status & 0xff};
-    finish(tls, head + sizeof(*record));
+    finish(tls, head + sizeof(*record), false);
 }
 
 void neap_emit_thread_end(struct neap_tls *tls)

@@ -117,7 +117,7 @@ bool neap_emit_sample_free(struct neap_tls *tls, const void *block, uint32_t fla
         .head = neap_ev_head(NEAP_EV_SAMPLE_FREE, next_seq(address, multi), delta),
         .address = address,
         .flags = flags};
-    finish(tls, head + sizeof(*record));
+    finish(tls, head + sizeof(*record), flags & NEAP_SAMPLE_REALLOC);
     return true;
 }
 
@@ -139,5 +139,5 @@ void neap_emit_realloc_done(struct neap_tls *tls)
         return;
     }
     *record = neap_ev_head(NEAP_EV_REALLOC_DONE, 0, delta);
-    finish(tls, head + sizeof(*record));
+    finish(tls, head + sizeof(*record), false);
 }

@@ -66,7 +66,7 @@ _Static_assert(NEAP_FILTER_BITS == 14, "");
 #define COUNT                               \
     "movq neap_tls@gottpoff(%rip), %r8\n\t" \
     "subq %rcx, %fs:(%r8)\n\t"              \
-    "js 2f\n"
+    "jb 2f\n"
 
 /* Straight on; or, with the bytes given back, to `ours`. */
 #define ON(offset, ours)                  \

@@ -133,10 +133,11 @@ NEAP_ALWAYS_INLINE bool begin(struct neap_tls *tls, bool settle, uint32_t *delta
     return true;
 }
 
-NEAP_ALWAYS_INLINE void finish(struct neap_tls *tls, uint64_t head)
+/* `open`: another record answers this one, in the same lane. */
+NEAP_ALWAYS_INLINE void finish(struct neap_tls *tls, uint64_t head, bool open)
 {
     publish(tls, head);
-    if (NEAP_UNLIKELY(tls->retired))
+    if (NEAP_UNLIKELY(tls->retired) && !open)
         neap_lane_release(tls);
 }
 

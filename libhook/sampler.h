@@ -29,16 +29,16 @@ void neap_sampler_configure(const char *seed);
 /*
  * Does a block of `size` bytes leave the gap standing? If so its bytes are used up. A
  * thread that never drew has 0 bytes left, so its first block comes to
- * neap_sampler_take. `size` beyond PTRDIFF_MAX, which no allocator serves, may go
- * either way.
+ * neap_sampler_take. So does a size that no allocator serves, but for SIZE_MAX, which
+ * uses up nothing.
  */
 NEAP_ALWAYS_INLINE bool neap_sampler_passes(struct neap_tls *tls, size_t size)
 {
-    int64_t left = (int64_t)((uint64_t)tls->left - (uint64_t)size - 1);
+    uint64_t bytes = (uint64_t)size + 1;
 
-    if (NEAP_UNLIKELY(left < 0))
+    if (NEAP_UNLIKELY((uint64_t)tls->left < bytes))
         return false;
-    tls->left = left;
+    tls->left -= (int64_t)bytes;
     return true;
 }
 

@@ -65,7 +65,8 @@
     "What is missing. All zero and complete: the recording is exact.\n" \
     "\n" \
     "It is not complete if the collector ended early: what came later is " \
-    "missing."
+    "missing; nor\n" \
+    "if it was switched off for a while: what was allocated then is."
 
 #define NEAP_DOC_Recording_report \
     "report($self, /, metric='peak', limit=20, pid=None, at=None, start=None," \

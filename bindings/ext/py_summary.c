@@ -56,6 +56,7 @@ static PyObject *summary_dict(const struct neap_summary *summary,
          neap_py_put(dict, "start_ns", PyLong_FromLongLong(summary->start_ns)) < 0 ||
          neap_py_put(dict, "duration_ns", PyLong_FromLongLong(summary->duration_ns)) <
              0 ||
+         neap_py_put(dict, "on_ns", PyLong_FromLongLong(summary->on_ns)) < 0 ||
          neap_py_put(dict, "mode", neap_py_text(summary->mode)) < 0 ||
          neap_py_put(dict, "interval", PyLong_FromLongLong(summary->interval)) < 0 ||
          neap_py_put(dict, "allocator", neap_py_text(summary->allocator)) < 0 ||
@@ -73,7 +74,8 @@ static PyObject *loss_dict(const struct neap_summary *summary)
          neap_py_put(dict, "bytes", PyLong_FromLongLong(summary->loss_bytes)) < 0 ||
          neap_py_put(dict, "stacks", PyLong_FromLongLong(summary->loss_stacks)) < 0 ||
          neap_py_put(dict, "complete",
-                     PyBool_FromLong(summary->state != NEAP_RECORDING_LOST)) < 0))
+                     PyBool_FromLong(summary->state != NEAP_RECORDING_LOST &&
+                                     summary->on_ns >= summary->duration_ns)) < 0))
         Py_CLEAR(dict);
     return dict;
 }

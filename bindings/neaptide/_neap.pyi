@@ -31,6 +31,7 @@ class _Recording(TypedDict):
     pid: int | None
     start_ns: int
     duration_ns: int
+    on_ns: int
     mode: Literal["exact", "sampled"]
     interval: int
     allocator: Literal["app", "neap"]
@@ -93,7 +94,8 @@ class Recording:
     def loss(self) -> _Loss:
         """What is missing. All zero and complete: the recording is exact.
 
-        It is not complete if the collector ended early: what came later is missing.
+        It is not complete if the collector ended early: what came later is missing; nor
+        if it was switched off for a while: what was allocated then is.
         """
     def report(
         self,

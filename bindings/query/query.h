@@ -58,6 +58,8 @@ struct neap_summary {
     char *start_utc;
     int64_t start_ns; /* of CMD's first image, since the recording's start */
     int64_t duration_ns;
+    int64_t
+        on_ns;  /* of these it was switched on; less: what happened else is unknown */
     char *mode; /* exact, sampled */
     int64_t interval;
     char *allocator; /* app, neap */

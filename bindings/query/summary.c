@@ -149,6 +149,27 @@ static struct neap_error *read_counts(struct neap_recording *recording,
     return NULL;
 }
 
+/* How long it was switched on. What says nothing of that was on all the time. */
+static struct neap_error *read_switches(struct neap_recording *recording,
+                                        struct neap_summary *ret)
+{
+    neap_auto_stmt sqlite3_stmt *stmt = NULL;
+    struct neap_error *error = neap_recording_prepare(
+        recording,
+        "SELECT coalesce(sum((until - ts_ns) * (mode <> 'off')), ?1) FROM"
+        " (SELECT ts_ns, mode, max(ts_ns, lead(ts_ns, 1, ?1) OVER (ORDER BY id))"
+        " AS until FROM raw_switch)",
+        &stmt);
+
+    if (error)
+        return error;
+    sqlite3_bind_int64(stmt, 1, ret->duration_ns);
+    if (sqlite3_step(stmt) != SQLITE_ROW)
+        return neap_recording_error(recording);
+    ret->on_ns = sqlite3_column_int64(stmt, 0);
+    return NULL;
+}
+
 struct neap_error *neap_recording_summary(struct neap_recording *recording,
                                           struct neap_summary *ret)
 {
@@ -160,7 +181,8 @@ struct neap_error *neap_recording_summary(struct neap_recording *recording,
     if ((error = neap_recording_begin(snapshot)) ||
         (error = read_recording(recording, &summary, &main_process)) ||
         (error = read_main(recording, &summary, main_process)) ||
-        (error = read_counts(recording, &summary)))
+        (error = read_counts(recording, &summary)) ||
+        (error = read_switches(recording, &summary)))
         return error;
     *ret = summary;
     summary = (struct neap_summary){0};

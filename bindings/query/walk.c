@@ -145,6 +145,7 @@ struct neap_weight neap_scan_share(const struct neap_scan *scan, uint64_t size,
     enum neap_weigh_class class = neap_weigh_class(size, interval, address);
     struct neap_weight weight = neap_weigh(size, interval);
 
+    weight.variance *= NEAP_PEAK_SPREAD;
     if (class == NEAP_WEIGH_BOTH)
         /* Weights are even, but those of blocks that are no samples: round one up. */
         return (struct neap_weight){(weight.bytes + (scan->half == 1)) / 2,

@@ -162,7 +162,7 @@ static struct neap_measure mean(struct neap_measure first, struct neap_measure s
     both.amount.count /= 2;
     both.amount.bytes /= 2;
     /* Each share is doubled, its variance was only scaled: the halves' own add up. */
-    both.variance /= 2;
+    both.variance *= NEAP_PEAK_SPREAD / 2;
     return both;
 }
 

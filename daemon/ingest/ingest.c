@@ -178,6 +178,12 @@ void neap_ingest_heal(struct neap_ingest_process *process)
 
 void neap_ingest_switched(struct neap_ingest *ingest, uint64_t now_ns, const char *mode)
 {
+    if (!ingest->off)
+        ingest->on_ns += now_ns - ingest->since_ns;
+    ingest->off = strcmp(mode, "off") == 0;
+    ingest->switched |= ingest->off;
+    ingest->journals.skip_foreign |= ingest->off;
+    ingest->since_ns = now_ns;
     if (!neap_vec_push(&ingest->switches, (struct neap_switch_row){now_ns, mode}))
         neap_loss_add(ingest, NULL, NEAP_LOSS_STORE, 1, 0);
 }
@@ -293,6 +299,8 @@ void neap_ingest_tally(const struct neap_ingest *ingest, struct neap_tally *ret)
 {
     struct neap_tally tally = ingest->gone;
 
+    tally.switched = ingest->switched;
+    tally.on_ns = ingest->on_ns + (ingest->off ? 0 : ingest->now_ns - ingest->since_ns);
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally.lost[i] += ingest->losses[i].amount.count;
     for (const struct neap_ingest_process *process = ingest->first; process;

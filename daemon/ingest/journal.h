@@ -35,7 +35,8 @@ struct neap_journal_row {
 struct neap_journals {
     struct neap_chunk_encoder *encoder; /* NULL: no events are kept */
     uint64_t next_id;
-    uint64_t waiting; /* bytes of full chunks that are not stored yet */
+    bool skip_foreign; /* frees of blocks from when the recording was off: not noted */
+    uint64_t waiting;  /* bytes of full chunks that are not stored yet */
 };
 
 #define NEAP_JOURNALS_WAITING (16u << 20) /* more than this asks for a commit */

@@ -14,6 +14,7 @@
 #include "daemon/ingest/state.h"
 
 #define SIZE_LIMIT ((uint64_t)1 << 48) /* malloc has no larger address space */
+#define TIME_LIMIT ((uint64_t)1 << 57) /* four years; a block has 58 bits for it */
 #define MAPS_LIMIT 65536u              /* rows of raw_map waiting, 7 MiB */
 
 static NEAP_COLD void lost(struct neap_ingest_process *process,
@@ -237,7 +238,7 @@ static void on_rare(struct neap_ingest_process *process, uint32_t number,
 
     switch (event->kind) {
     case NEAP_EV_TIME:
-        if (event->time->now_ns > process->now_ns)
+        if (event->time->now_ns > process->now_ns && event->time->now_ns < TIME_LIMIT)
             process->now_ns = event->time->now_ns;
         break;
     case NEAP_EV_THREAD:
@@ -328,9 +329,12 @@ void neap_process_alive(struct neap_ingest_process *process, uint64_t address,
     struct neap_actor actor = {.tid = slot->tid};
 
     if (!address || slot->size >= SIZE_LIMIT || shift == 0 ||
-        slot->interval > NEAP_INTERVAL_MAX ||
-        !neap_map_put(&process->alive, address, 1))
+        slot->interval > NEAP_INTERVAL_MAX)
         return;
+    if (!neap_map_put(&process->alive, address, 1)) {
+        process->alive_unknown = true; /* no memory to know all: nothing is healed */
+        return;
+    }
     if (neap_blocks_has(&track->blocks, address))
         return;
     alloc.site = neap_track_site(track, slot->stack);
@@ -348,7 +352,8 @@ void neap_process_heal(struct neap_ingest_process *process)
     /* What a realloc gave up without an answer is in the table if it is still there. */
     for (size_t i = 0; i < process->lanes.count; i++)
         neap_track_realloc_done(&process->lanes.data[i].pending);
-    while ((block = neap_blocks_next(&process->track.blocks, &cursor))) {
+    while (!process->alive_unknown &&
+           (block = neap_blocks_next(&process->track.blocks, &cursor))) {
         if (block->shift &&
             neap_map_get(&process->alive, block->address) == NEAP_MAP_NONE &&
             !neap_vec_push(&gone, block->address))

@@ -124,8 +124,8 @@ struct neap_ingest_process {
     struct neap_blocks_cursor live_next;   /* how far, if this commit succeeds */
     bool live_done;                        /* this commit has the last of them */
     struct neap_journal_row last_events; /* of the chunk being filled, in this commit */
-    struct neap_map
-        alive; /* of a sampled process that has ended: what it says is live */
+    struct neap_map alive; /* of a sampled process that has ended: what it holds */
+    bool alive_unknown;    /* not all of it: no memory */
 };
 
 /* A stored row of raw_events. */
@@ -147,6 +147,8 @@ struct neap_switch_row {
 struct neap_ingest {
     struct neap_write write;
     NEAP_VEC(struct neap_switch_row) switches; /* not stored yet */
+    bool off, switched;                        /* now; ever */
+    uint64_t since_ns, on_ns;                  /* of the last switch; before it */
     uint64_t interval;                         /* of samples at the start, 0 = exact */
     uint64_t max_size;                         /* of raw_events.data */
     struct neap_journals journals;

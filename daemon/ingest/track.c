@@ -216,7 +216,8 @@ static NEAP_COLD void note_foreign(struct neap_track *track, uint64_t address,
 {
     struct neap_block block = {.address = address, .site = NEAP_CHUNK_NONE};
 
-    note(track, &block, tid, op | NEAP_CHUNK_FOREIGN, now_ns);
+    if (!track->journal.journals || !track->journal.journals->skip_foreign)
+        note(track, &block, tid, op | NEAP_CHUNK_FOREIGN, now_ns);
     track->foreign_frees++;
 }
 

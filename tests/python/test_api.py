@@ -19,6 +19,7 @@ def test_recording(sample: Path) -> None:
             "pid": 100,
             "start_ns": 1000,
             "duration_ns": 3_200_000_000,
+            "on_ns": 3_200_000_000,
             "mode": "exact",
             "interval": 0,
             "allocator": "app",

@@ -156,7 +156,7 @@ def test_losses_stand_beside_totals(neap: Run, tmp_path: Path) -> None:
         out = neap(command, make.path).stdout
         assert (
             "lost: 3 events (2.0 KiB), 1 process that was not recorded, 1 stack;"
-            " totals are lower bounds\n"
+            " totals miss them\n"
         ) in out
         assert "2 stacks cut short: outer callers missing\n" in out
         assert "1 stack differed when checked\n" in out
@@ -201,7 +201,7 @@ def test_words_of_losses(
             make.process(1)
             make.loss(0, what, count)
         out = neap("report", make.path).stdout
-        assert f"\nlost: {words}; totals are lower bounds\n" in out
+        assert f"\nlost: {words}; totals miss them\n" in out
 
 
 def test_suppressions(neap: Run, fails: Callable[..., str], sample: Path) -> None:

@@ -80,18 +80,18 @@ static void test_losses(void **state)
     tally.lost[NEAP_LOSS_STACKS] = 0;
     tally.lost[NEAP_LOSS_PROCESS] = 1;
     say(&tally);
-    expect("neap: lost: 1 process that was not recorded; totals are lower bounds\n");
+    expect("neap: lost: 1 process that was not recorded; totals miss them\n");
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally.lost[i] = UINT64_MAX; /* the longest line there can be */
     say(&tally);
-    expect("18446744073709551615 stacks; totals are lower bounds\n");
+    expect("18446744073709551615 stacks; totals miss them\n");
     for (int i = 0; i < NEAP_LOSS_COUNT; i++)
         tally.lost[i] = 2;
     say(&tally);
     expect("neap: lost: 2 processes that were not recorded, 2 events, 2 samples that "
            "found no room, 2 events of threads without a lane, 2 events that were "
            "waited for in vain, 2 corrupt records, 2 rows that could not be stored, 2 "
-           "stacks; totals are lower bounds\n");
+           "stacks; totals miss them\n");
 }
 
 /* Nothing was recorded, but what tried to be is told of. */

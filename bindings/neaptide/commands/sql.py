@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a recording in SQL. Its views are recording, process, thread, module, frame,
-site, live, event, map_event and loss; only statements that read are allowed.
+"""Ask a recording in SQL. Its views are recording, switch, process, thread, module,
+frame, site, live, event, map_event and loss; only statements that read are allowed.
 """
 
 from __future__ import annotations

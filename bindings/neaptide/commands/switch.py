@@ -44,6 +44,25 @@ MODES = ("off", "exact", "sampled")  # enum neap_mode
 PATIENCE = 5  # seconds
 
 
+def writes_another(pid: int, path: str) -> bool:
+    """Is this the collector of a recording, and of another one than this?"""
+    ours = os.stat(path)
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            if file.read() != "neapd\n":
+                return False
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False  # not for us to know
+    for name in names:
+        try:
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), ours):
+                return False
+        except OSError:
+            continue
+    return bool(names)
+
+
 def listens_at(rec: neaptide.Recording, path: str) -> str:
     """Where the collector of a recording listens."""
     if rec.state == "finished":
@@ -56,7 +75,13 @@ def listens_at(rec: neaptide.Recording, path: str) -> str:
             f"the collector of {path} is gone: nothing can be switched; record anew"
             " with 'neap run'"
         )
-    ((socket_path,),) = rec.sql("SELECT socket FROM raw_recording")
+    ((socket_path, writer),) = rec.sql(
+        "SELECT socket, collector_pid FROM raw_recording"
+    )
+    if writes_another(writer, path):
+        raise neaptide.UsageError(
+            f"{path} is a copy: its collector writes to another file; name that one"
+        )
     if not socket_path:
         raise neaptide.UsageError(
             f"the collector of {path} does not say where it listens: record anew with"

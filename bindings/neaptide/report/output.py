@@ -205,6 +205,25 @@ def chosen(args: Namespace) -> str:
     return words
 
 
+def ended(rec: Recording, answer: Report, args: Namespace) -> str:
+    """What a moment's live blocks include that nobody would expect."""
+    at = getattr(args, "at", None)
+    if at is None or answer.metric != "live":
+        return ""
+    gone: set[int] = set()
+    there: set[int] = set()
+    for image in rec.processes:
+        over = image["end_ns"] is not None and image["end_ns"] < at * 1e9
+        if image["start_ns"] <= at * 1e9:
+            (gone if over else there).add(image["pid"])
+    gone -= there
+    if args.pid is not None:
+        gone &= {args.pid}
+    if not gone or rec.recording["duration_ns"] <= at * 1e9:
+        return ""
+    return f"; what {amount(len(gone), 'process')} never freed until then included"
+
+
 def coverage(answer: Report, pid: int | None) -> str:
     """Which processes a total covers."""
     if pid is not None:
@@ -256,7 +275,7 @@ def spans(rec: Recording, end: int) -> str | None:
         return "dormant: nothing was recorded"
     words = ", ".join(f"{a / 1e9:.3g} s to {b / 1e9:.3g} s" for a, b in found[:3])
     more = f" and {amount(len(found) - 3, 'more time')}" if len(found) > 3 else ""
-    return f"switched on from {words}{more} only: what else was allocated is not known"
+    return f"switched on from {words}{more}; what was allocated else is not known"
 
 
 def exactness(rec: Recording) -> list[str]:
@@ -274,8 +293,10 @@ def exactness(rec: Recording) -> list[str]:
     until = duration(about["duration_ns"])
     when = spans(rec, about["duration_ns"])
     lines = []
+    if about["on_ns"] == 0 and when is not None and not lost:
+        return [when]
     if lost:
-        lines.append(f"lost: {', '.join(lost)}; totals are lower bounds")
+        lines.append(f"lost: {', '.join(lost)}; totals miss them")
     if rec.state == "lost":
         lines.append(f"not exact: what happened after {until} is missing")
     if about["mode"] == "sampled":
@@ -361,7 +382,7 @@ def text_report(rec: Recording, answer: Report, args: Namespace) -> None:
     print(header(rec))
     total = measured(answer.total.value, answer.total.ci95)
     count = amount(answer.total.count, noun)
-    covered = coverage(answer, args.pid) + chosen(args)
+    covered = coverage(answer, args.pid) + chosen(args) + ended(rec, answer, args)
     print(f"{title(answer, args)}: {total} in {count}, {covered}")
     for line in exactness(rec):
         print(line)
@@ -387,6 +408,10 @@ def text_leaks(rec: Recording, answer: Report, args: Namespace) -> None:
     if answer.processes == 0:
         name = printable(args.file)
         print(f"{name}: no process was recorded, so nothing is known about leaks")
+        return
+    if rec.recording["on_ns"] == 0 and answer.total.count == 0:
+        name = printable(args.file)
+        print(f"{name}: dormant all the time, so nothing is known about leaks")
         return
     if answer.total.count == 0:
         notes = "; ".join(exactness(rec))
