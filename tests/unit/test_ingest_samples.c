@@ -195,7 +195,7 @@ static void test_odd_intervals(void **unused)
     finish();
     for (uint64_t i = 0; i < NEAP_ARRAY_LEN(intervals); i++) {
         snprintf(sql, sizeof(sql), "SELECT interval FROM live WHERE address = %llu",
-                 (unsigned long long)(0x1000 + 16 * i));
+                 0x1000ull + 16 * i);
         assert_int_equal(ask_number(db, sql), intervals[i][1]);
     }
 }
