@@ -17,7 +17,7 @@ set -euf
 build='make gcc g++ pkg-config libc6-dev libsqlite3-dev libdw-dev libelf-dev
     libzstd-dev libunwind-dev python3 python3-dev'
 check='git binutils clang libclang-rt-*-dev libcmocka-dev python3-venv sqlite3 perl
-    procps util-linux xz-utils dwz mandoc redis-server libjemalloc-dev libgoogle-perftools-dev
+    procps util-linux xz-utils dwz mandoc gdb redis-server libjemalloc-dev libgoogle-perftools-dev
     libmimalloc-dev'
 bench='heaptrack zstd valgrind redis-tools'
 
