@@ -195,6 +195,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less work, fewer rounds")
     parser.add_argument("--rounds", type=int, help="at most so many of each program")
+    parser.add_argument("--minutes", type=float, help="begin no round after so long")
     parser.add_argument(
         "--programs",
         metavar="WORDS",
@@ -248,6 +249,8 @@ def main() -> None:
         warm_up([program for program, _ in todo], work)
         rounds = max((p.rounds + p.more for p, _ in todo), default=0)
         for number in range(min(rounds, options.rounds or rounds)):
+            if options.minutes and time.monotonic() - start > options.minutes * 60:
+                break
             say(f"round {number + 1} after {time.monotonic() - start:.0f} s")
             measure_round(todo, kit, number, work)
         if wanted("answers"):
