@@ -58,12 +58,15 @@ def test_ctrl_c(sample: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    # It is asking once it has used more processor time than its start takes.
-    while int(Path(f"/proc/{neap.pid}/stat").read_text().split()[13]) < 30:
-        assert neap.poll() is None
-        time.sleep(0.02)
-    neap.send_signal(signal.SIGINT)
-    out, err = neap.communicate(timeout=60)
+    try:
+        # It is asking once it has used more processor time than its start takes.
+        while int(Path(f"/proc/{neap.pid}/stat").read_text().split()[13]) < 30:
+            assert neap.poll() is None
+            time.sleep(0.02)
+        neap.send_signal(signal.SIGINT)
+        out, err = neap.communicate(timeout=60)
+    finally:
+        neap.kill()
     assert (out, err) == (b"", b"")
     assert neap.returncode == 128 + signal.SIGINT
 
