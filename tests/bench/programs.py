@@ -307,7 +307,7 @@ def _programs(work: Path, quick: bool) -> list[Program]:
         ("sql", SQL.format(rows=60_000 if quick else 500_000)),
         ("pl", PERL.format(lines=10_000 if quick else 60_000)),
         ("json.py", JSON.format(times=1 if quick else 6)),
-        ("fib.py", FIB.format(n=28 if quick else 33)),
+        ("fib.py", FIB.format(n=28 if quick else 36)),
         (
             "imports.py",
             IMPORTS.format(
