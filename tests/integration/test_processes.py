@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,32 @@ def test_daemon(record: Record) -> None:
     daemon, parent = check_leaves(run, rec, 2)
     assert parent == rec.main_pid
     assert rec.process(daemon)["end_ns"] > rec.process()["end_ns"]
+
+
+SILENT = """
+#include <stdlib.h>
+#include <unistd.h>
+int main(void)
+{
+    if (fork() > 0)
+        return 0;
+    sleep(4); /* longer than anybody is waited for who was only started with us */
+    return malloc(12345) == NULL;
+}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--interval", "1")])
+def test_daemon_that_is_silent_at_first(
+    record: Record, compile_c: Callable[..., Path], options: tuple[str, ...]
+) -> None:
+    """A forked process says HELLO with its first allocation, however late."""
+    program = compile_c(SILENT)
+    rec = record([program], options=options).expect(0).rec
+    assert rec.loss() == {}
+    assert len(rec.processes()) == 2
+    child = next(row for row in rec.processes() if row["pid"] != rec.main_pid)
+    assert (child["exit_kind"], child["live_count"]) == ("exited", 1)
 
 
 def test_no_follow(record: Record) -> None:

@@ -213,6 +213,7 @@ static void sizes_that_nobody_serves_do_no_harm(void **state)
     for (int i = 0; i < 100; i++) {
         allocate(SIZE_MAX);
         allocate(SIZE_MAX - 1);
+        allocate(SIZE_MAX - (1ul << 40)); /* a negative number, by mistake */
         allocate((size_t)PTRDIFF_MAX + 1);
         allocate(PTRDIFF_MAX);
         allocate(64);
