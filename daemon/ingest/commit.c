@@ -288,8 +288,8 @@ static void process_stored(struct neap_ingest_process *process, uint64_t now_ns)
     losses_stored(process->losses);
     process->live_cursor = process->live_next;
     process->stored = true;
-    /* Until all live blocks and held-back maps are out, there is more to write. */
-    process->dirty = process->ended || process->maps.count > 0;
+    /* Until all live blocks and what was held back are out, there is more to write. */
+    process->dirty = process->ended || process->maps.count > 0 || process->unresolved;
 }
 
 void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *process)

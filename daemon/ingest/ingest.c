@@ -276,8 +276,10 @@ struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_n
                                       bool finished)
 {
     /* The first commit asks for the last names; the answers are in the next ones. */
-    struct neap_error *err = neap_commit(ingest, now_ns);
+    struct neap_error *err;
 
+    ingest->closing = true;
+    err = neap_commit(ingest, now_ns);
     if (!err)
         neap_names_poll(&ingest->stacks.names, true);
     while (!err && neap_commit_more(ingest))
@@ -287,6 +289,7 @@ struct neap_error *neap_ingest_finish(struct neap_ingest *ingest, uint64_t now_n
         err = neap_commit(ingest, now_ns);
     if (err)
         neap_commit_loss(ingest);
+    ingest->closing = false;
     return err;
 }
 

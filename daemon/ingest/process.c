@@ -177,6 +177,7 @@ static void on_stack(struct neap_ingest_process *process,
         lost(process, NEAP_LOSS_STACKS, 0);
         return;
     }
+    raw->since_ns = 0;
     raw->generation = event->generation;
     raw->depth = depth;
     raw->truncated = event->flags != 0 || depth < event->depth;

@@ -3,13 +3,16 @@
  * From the stacks of a process, program counters that mean something there and then,
  * to stacks of the recording.
  *
- * Done at each commit, not as records come in: a module may be announced in one lane
- * a moment after a stack through it came in another.
+ * Done at each commit, not as records come in: a module is announced a moment after
+ * the first stack through it, maybe in another lane. A commit may come in between:
+ * then the stack waits, MODULE_WAIT_NS at most, as code made at run time has no module.
  */
 #include <stdlib.h>
 
 #include "daemon/ingest/state.h"
 #include "schema/base/cleanup.h"
+
+#define MODULE_WAIT_NS 2000000000u
 
 /* The locations of pcs in one generation: most pcs are in many stacks. */
 struct cache {
@@ -22,8 +25,21 @@ static void cache_deinit(struct cache *cache)
     neap_map_deinit(&cache->map);
 }
 
+static bool may_wait(const struct neap_ingest_process *process,
+                     struct neap_raw_stack *raw)
+{
+    uint64_t now_ns = process->ingest->now_ns;
+
+    if (process->ended || process->ingest->closing)
+        return false;
+    if (raw->since_ns == 0)
+        raw->since_ns = now_ns;
+    return now_ns - raw->since_ns < MODULE_WAIT_NS;
+}
+
+/* NEAP_LOCATION_NONE: no memory, or it waits for its module. */
 static uint32_t location_of(struct neap_ingest_process *process, struct cache *cache,
-                            uint64_t pc)
+                            struct neap_raw_stack *raw, uint64_t pc)
 {
     struct neap_names *names = &process->ingest->stacks.names;
     uint64_t known = neap_map_get(&cache->map, pc);
@@ -34,11 +50,14 @@ static uint32_t location_of(struct neap_ingest_process *process, struct cache *c
         return (uint32_t)known;
     /* The call is in the byte before; a call that never returns may end its module. */
     range = neap_ranges_find(&process->ranges, pc - 1, cache->generation);
-    if (range)
+    if (range) {
         location = neap_names_location(names, range->module, pc - 1 - range->bias);
-    else
+    } else if (may_wait(process, raw)) {
+        process->unresolved = true;
+        return NEAP_LOCATION_NONE;
+    } else {
         location = neap_names_location(names, NEAP_MODULE_NONE, pc);
-    /* Without memory for the cache it is looked up again, no more. */
+    }
     /* Where memory is short the cache is the first to go. */
     if (location != NEAP_LOCATION_NONE && !neap_map_put(&cache->map, pc, location))
         neap_map_deinit(&cache->map);
@@ -46,7 +65,7 @@ static uint32_t location_of(struct neap_ingest_process *process, struct cache *c
 }
 
 static uint32_t resolve(struct neap_ingest_process *process, struct cache *cache,
-                        const struct neap_raw_stack *raw)
+                        struct neap_raw_stack *raw)
 {
     uint32_t locations[NEAP_STACK_DEPTH_MAX];
 
@@ -57,7 +76,7 @@ static uint32_t resolve(struct neap_ingest_process *process, struct cache *cache
         cache->generation = raw->generation;
     }
     for (uint32_t i = 0; i < raw->depth; i++) {
-        locations[i] = location_of(process, cache, raw->pc[i]);
+        locations[i] = location_of(process, cache, raw, raw->pc[i]);
         if (locations[i] == NEAP_LOCATION_NONE)
             return NEAP_STACK_NONE;
     }
@@ -98,8 +117,9 @@ void neap_process_resolve(struct neap_ingest_process *process)
     neap_auto(cache_deinit) struct cache cache = {.generation = 0};
     bool unknown = false;
 
+    process->unresolved = false;
     for (uint32_t i = 0; i < process->track.sites.count; i++) {
-        const struct neap_raw_stack *raw;
+        struct neap_raw_stack *raw;
         uint32_t stack, group;
 
         if (process->track.sites.data[i].group != NEAP_SITE_NONE)

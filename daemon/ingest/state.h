@@ -52,6 +52,7 @@ struct neap_lane_state {
 
 /* A STACK record that waits to be resolved. */
 struct neap_raw_stack {
+    uint64_t since_ns; /* of the commit that missed a module first, 0 = none did */
     uint32_t generation;
     uint16_t depth;
     bool truncated;
@@ -112,6 +113,7 @@ struct neap_ingest_process {
     /* stacks */
     NEAP_VEC(struct neap_group) groups;
     struct neap_map group_of_stack;
+    bool unresolved;              /* a stack waits for a module */
     struct neap_site_row unknown; /* as stored: all sites without a stack, in one row */
     /* state */
     bool stored; /* its row exists */
@@ -166,6 +168,7 @@ struct neap_ingest {
     uint64_t samples;       /* there have been */
     bool commit_failed;     /* the last one; the next regular one tries again */
     bool finished;          /* the recording is whole: say so with the next commit */
+    bool closing;           /* nothing is waited for any more */
     struct neap_tally gone; /* of the processes that are stored and forgotten */
 };
 

@@ -124,6 +124,7 @@ static void test_sites_without_stacks(void **unused)
     feed_commit(ingest, 1);
     assert_int_equal(ask_number(db, "SELECT count(*) FROM raw_event_site"), 0);
     assert_int_equal(ask_number(db, "SELECT count FROM raw_events"), 2);
+    feed_module(process, 0, 0, 0x100000, 0x200000, "/bin/app");
     feed_stack(process, 0, 78, 0, 0, (const uint64_t[]){0x100011, 0});
     feed_free(process, 0, NEAP_EV_FREE, 32);
     feed_commit(ingest, 2);

@@ -97,6 +97,35 @@ static void test_names_come_late(void **unused)
     ask_consistent(db);
 }
 
+/* A commit between a stack and the announcement of the module it is the first to meet.
+ */
+static void test_module_comes_late(void **unused)
+{
+    (void)unused;
+    feed_stack(app, 0, 1, 0, 0, (const uint64_t[]){0x300011, 0x100021, 0});
+    feed_alloc(app, 0, NEAP_EV_ALLOC, 0x10, 1, 1);
+    feed_commit(ingest, 1);
+    ask_consistent(db);
+    feed_module(app, 0, 0, 0x300000, 0x400000, "/lib/late");
+    feed_commit(ingest, 2);
+    assert_string_equal(ask_text(db, FRAMES("(SELECT stack_id FROM site)")),
+                        "f_10 f_20");
+    ask_consistent(db);
+}
+
+/* Code made at run time is nobody's: it does not wait for ever, and not for an event.
+ */
+static void test_module_never_comes(void **unused)
+{
+    (void)unused;
+    feed_stack(app, 0, 1, 0, 0, (const uint64_t[]){0x300011, 0x100021, 0});
+    feed_alloc(app, 0, NEAP_EV_ALLOC, 0x10, 1, 1);
+    feed_commit(ingest, 1);
+    feed_commit(ingest, 3000000000);
+    assert_string_equal(ask_text(db, FRAMES("(SELECT stack_id FROM site)")), "- f_20");
+    ask_consistent(db);
+}
+
 static void test_finish_waits_for_names(void **unused)
 {
     (void)unused;
@@ -236,6 +265,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(test_frames),
         TEST(test_names_come_late),
+        TEST(test_module_comes_late),
+        TEST(test_module_never_comes),
         TEST(test_finish_waits_for_names),
         TEST(test_no_symbolizer),
         TEST(test_equal_stacks),
