@@ -35,7 +35,7 @@ PACKAGES ?= install
 goals := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out help clean format,$(goals)),)
 ifneq ($(PACKAGES),no)
-job := $(if $(filter bench,$(goals)),bench,$(if $(filter check test lint% fuzz% \
+job := $(if $(filter bench%,$(goals)),bench,$(if $(filter check test lint% fuzz% \
     units,$(goals)),check,build))
 $(shell tools/packages.sh $(if $(filter say,$(PACKAGES)),-n) $(job) >&2)
 ifneq ($(.SHELLSTATUS),0)
@@ -124,6 +124,10 @@ fuzzers := $(fuzz_src:tests/fuzz/%.c=$(B)/fuzz/%)
 targets := $(patsubst tests/targets/%,$(B)/targets/%,$(addsuffix .so,$(basename \
     $(filter tests/targets/lib%,$(target_src)))) $(basename \
     $(filter-out tests/targets/lib%,$(target_src))))
+heap_bench_src := $(wildcard tests/bench/heap/*.c tests/bench/heap/*.cc)
+heap_bench := $(patsubst tests/bench/heap/%,$(B)/bench/heap/%,$(addsuffix .so,$(basename \
+    $(filter tests/bench/heap/lib%,$(heap_bench_src)))) $(basename \
+    $(filter-out tests/bench/heap/lib%,$(heap_bench_src))))
 
 # What the heads of tests and targets ask for, as words "path=word".
 links := $(if $(unit_src)$(target_src),$(shell awk 'FNR < 20 && /Links:/ { \
@@ -140,7 +144,7 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 # ---- what people ask for ----
 
 .PHONY: all neapd hook sql ext package units targets fuzzers demo check test fuzz bench \
-    lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
+    bench-heap heap-programs lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
     help FORCE
 
 all: neapd hook sql package ## build neap, neapd, the libraries and the Python package
@@ -186,6 +190,12 @@ bench: all $(B)/bench-ingest $(VENV_BENCH)/.made ## measure beside other tools; 
 	@$(VENV_BENCH)/bin/python tests/bench/bench.py $(if $(QUICK),--quick) \
 	    --json $(B)/bench/results.json --markdown $(bench_docs)/benchmarks.md \
 	    --plots $(bench_docs)
+
+bench-heap: all heap-programs ## measure our allocator beside others; QUICK=1 takes minutes
+	@mkdir -p $(B)/bench
+	@$(PYTHON) tests/bench/heap.py $(if $(QUICK),--quick) \
+	    --json $(B)/bench/heap.json --markdown $(bench_docs)/benchmarks-heap.md
+heap-programs: $(heap_bench)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
@@ -340,6 +350,24 @@ $(B)/targets/%: tests/targets/%.cc $$(call asked_lib,tests/targets/$$*.cc)
 $(B)/bench-%: $(B)/obj/hosted/tests/bench/%.o $(B)/libhosted.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
+
+# Nothing of what they allocate may be folded away; else they are as programs are built.
+HEAP_BENCH := -D_GNU_SOURCE -Wall -Wextra -Wshadow -Werror -O2 -g -fno-builtin-malloc \
+    -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -pthread -MMD -MP
+$(B)/bench/heap/lib%.so: tests/bench/heap/lib%.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(HEAP_BENCH) -fPIC -shared -MF $@.d -MT $@ $< -o $@
+
+$(B)/bench/heap/%: tests/bench/heap/%.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(HEAP_BENCH) -MF $@.d -MT $@ $< -o $@
+
+$(B)/bench/heap/%: tests/bench/heap/%.cc
+	$(call say,CXX)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=gnu++17 $(HEAP_BENCH) -fno-allocation-dce -MF $@.d -MT $@ $< -o $@
 
 # Fuzzers hold the pure parts only: wire, base, the parsers of the daemon, and the
 # reader of unwind tables.
