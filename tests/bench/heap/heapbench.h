@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static inline _Noreturn void die(const char *why)
+static inline __attribute__((noreturn)) void die(const char *why)
 {
     dprintf(2, "%s\n", why);
     exit(1);
@@ -72,7 +72,7 @@ static inline void *must(void *block)
 /* Write to it as its owner would: its head, and each page of it. */
 static inline void touch(void *block, size_t size)
 {
-    char *byte = block;
+    char *byte = (char *)block;
 
     memset(byte, 1, size < 64 ? size : 64);
     for (size_t i = 4096; i < size; i += 4096)
