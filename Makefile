@@ -172,10 +172,10 @@ demo: all ## record a program with a leak in it and show what is found
 quick := tests/house tests/python $(wildcard $(patsubst %,tests/integration/test_%.py, \
     exact peak ends))
 
-test: all units targets venv ## the quick tests
+test: all units targets heap-programs venv ## the quick tests
 	@$(PYTEST) -q -n auto -m 'not slow' $(quick)
 
-check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
+check: all units targets heap-programs fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
 	@$(MAKE) --no-print-directory SANITIZE=address,undefined all units
 	@$(MAKE) --no-print-directory SANITIZE=thread units
 	@$(PYTEST) tests
@@ -367,7 +367,7 @@ $(B)/bench/heap/%: tests/bench/heap/%.c
 $(B)/bench/heap/%: tests/bench/heap/%.cc
 	$(call say,CXX)
 	@mkdir -p $(@D)
-	$(Q)$(CXX) -std=gnu++17 $(HEAP_BENCH) -fno-allocation-dce -MF $@.d -MT $@ $< -o $@
+	$(Q)$(CXX) -std=gnu++17 $(HEAP_BENCH) -MF $@.d -MT $@ $< -o $@
 
 # Fuzzers hold the pure parts only: wire, base, the parsers of the daemon, and the
 # reader of unwind tables.

@@ -33,7 +33,9 @@ from programs import check_command, compile_tools
 PACKAGES = (
     "libjemalloc2",
     "libtcmalloc-minimal4",
+    "libtcmalloc-minimal4t64",
     "libmimalloc2.0",
+    "libmimalloc3",
     "redis-server",
     "sqlite3",
     "perl",
@@ -71,12 +73,14 @@ def one_run(program: Work, allocator: Allocator, number: int, work: Path) -> Run
     if allocator.path:
         env["LD_PRELOAD"] = allocator.path
     used = measure.run(
-        program.command, program.target, work, env, program.drive, timeout=120
+        program.command, program.target, work, env, program.drive, timeout=60
     )
     if "cannot be preloaded" in used.said:
         raise ToolError(used.said.strip().splitlines()[0])
     said = words_said(used.said)
-    seconds = said["seconds"][-1] if program.time == WALL else used.target_s
+    seconds = used.target_s
+    if program.time == WALL:
+        seconds = said.get("seconds", [used.wall_s])[-1]
     return Run(number, seconds, used.target_s, used.wall_s, used.target_kib, said)
 
 
@@ -114,6 +118,13 @@ def arguments() -> argparse.Namespace:
         help="only those whose names begin with one of these, by commas",
     )
     parser.add_argument("--allocators", metavar="WORDS", help="only these, by commas")
+    parser.add_argument(
+        "--also",
+        metavar="NAME=LIBRARY",
+        action="append",
+        default=[],
+        help="another allocator, such as an earlier build of ours",
+    )
     parser.add_argument("--json", type=Path, help="write every run there")
     parser.add_argument("--markdown", type=Path, help="write the page there")
     parser.add_argument(
@@ -130,7 +141,7 @@ def measure_all(
     work: Path,
 ) -> None:
     start = time.monotonic()
-    for number in range(options.rounds or (2 if options.quick else 5)):
+    for number in range(options.rounds or (3 if options.quick else 7)):
         if options.minutes and time.monotonic() - start > options.minutes * 60:
             break
         say(f"round {number + 1} after {time.monotonic() - start:.0f} s")
@@ -144,6 +155,9 @@ def main() -> None:
     kit, missing = allocators()
     for name, why in missing.items():
         say(f"without {name}: {why}")
+    for word in options.also:
+        called, _, path = word.partition("=")
+        kit.append(Allocator(called, str(Path(path).resolve())))
     if options.allocators:
         chosen = options.allocators.split(",")
         kit = [allocator for allocator in kit if allocator.name in chosen]

@@ -89,6 +89,10 @@ def worst_goal(results: HeapResults) -> Goal:
         if over > 1:
             goal.measured += f"; {over} programs above the goal"
         goal.reached = ratio <= 1.15
+    failed = [program.name for program in results.programs if OURS in program.failed]
+    if failed:
+        goal.measured = f"fails: {', '.join(failed)}; {goal.measured}"
+        goal.reached = False
     return goal
 
 

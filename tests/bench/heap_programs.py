@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of the allocator benchmark: those in heap/, which do little but allocate,
-real ones, and traces that are recorded of real ones here."""
+"""The programs of the allocator benchmark: those in heap/, which do little but
+allocate, real ones, and traces that are recorded of real ones here."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ HEAP = BUILD / "bench" / "heap"
 OURS = "neaptide"
 BASE = "glibc"
 
-# Which of a run's times is the program's: CPU of its process, user and system; or, where
-# threads that wait for one another are the point, the wall time of the work.
+# Which of a run's times is the program's: CPU of its process, user and system; or,
+# where threads that wait for one another are the point, the wall time of the work.
 CPU, WALL = "CPU", "wall"
 
 
@@ -44,10 +44,11 @@ class Allocator:
 def allocators() -> tuple[list[Allocator], dict[str, str]]:
     """Those that are here, and why others are not."""
     found, missing = [Allocator(BASE, "")], {}
+    mimalloc = library("libmimalloc.so.2") or library("libmimalloc.so.3")
     for name, path in (
         ("jemalloc", library("libjemalloc.so.2")),
         ("tcmalloc", library("libtcmalloc_minimal.so.4")),
-        ("mimalloc", library("libmimalloc.so.2")),
+        ("mimalloc", mimalloc),
         (OURS, str(BUILD / "lib" / "libneapheap.so")),
     ):
         if path and Path(path).exists():
@@ -165,17 +166,19 @@ def _loops(less: int) -> list[Work]:
     ]
 
 
-def _threads(less: int) -> list[Work]:
+def _threads(work: Path, less: int) -> list[Work]:
     def threads(name: str, *words: object, time: str = WALL) -> Work:
         return _heap(name, *words, kind="threads", time=time)
 
     rounds = 10 if less > 1 else 20
+    records = [str(work / "threads"), "2", str(300_000 // less)]
     return [
         threads("mixed, 2 threads", "mixed", 20_000, 12_000_000 // less, 2),
         threads("server", "server", 4, 5_000, 50_000, 100 // less),
         threads("passing, 1 to 1", "passing", "one", 1, 4_000_000 // less),
         threads("passing, crossing", "passing", "cross", 1, 2_000_000 // less),
         threads("passing, 4 to 4", "passing", "one", 4, 800_000 // less),
+        Work("C++ records, passed on", records, 1, "threads", time=WALL),
         threads("batches", "batches", 4, 160_000 // less),
         # As many threads in the quick form; they do less.
         threads("short threads", "shorts", rounds, 1000 // rounds, 4_000 // less),
@@ -293,7 +296,7 @@ def heap_programs(work: Path, quick: bool, words: list[str]) -> list[Work]:
         return any(name.startswith(word) for word in words)
 
     less = 5 if quick else 1
-    found = [p for p in _loops(less) + _threads(less) if wanted(p.name)]
+    found = [p for p in _loops(less) + _threads(work, less) if wanted(p.name)]
     if any(word == "" or word[0] in "scgrCpt" for word in words):
         inputs = work / "inputs"
         inputs.mkdir()

@@ -34,11 +34,13 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
     """Those of Debian's packages, as far as they are installed."""
     found = {}
     for package in packages:
-        words = ["dpkg-query", "-W", "-f", "${Version}", package]
+        words = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package]
         try:
-            found[package] = check_command(words)
+            said = check_command(words).split()
         except (ToolError, IndexError):
-            pass
+            continue
+        if said[0] == "installed":
+            found[package] = said[1]
     return found
 
 
