@@ -255,11 +255,13 @@ def compare(results: HeapResults) -> str:
 def page(results: HeapResults) -> str:
     made = ", ".join(f"{name} {said}" for name, said in results.versions.items())
     rounds = [len(runs) for p in results.programs for runs in p.runs.values()]
+    low, high = min(rounds, default=0), max(rounds, default=0)
+    said_rounds = str(low) if low == high else f"{low} to {high}"
     how = "make bench-heap QUICK=1" if results.quick else "make bench-heap"
     return f"""# Benchmarks of the allocator
 
 Made by `{how}` on {results.when} in {results.seconds / 60:.0f} minutes: \
-{min(rounds, default=0)} to {max(rounds, default=0)} interleaved rounds.
+{said_rounds} interleaved rounds.
 {results.machine}. Versions: {made}.
 
 In each round every program runs with every allocator in turn, in another order each
@@ -272,7 +274,8 @@ ratios, not the seconds.
   waiting counts, the wall time of the work. The second column says which. Where a
   program makes a known number of pairs of an allocation and a free, it is the time for
   a pair; an overhead of the program itself is part of it.
-- *Peak RSS*: the largest resident set of the process, `VmHWM`.
+- *Peak RSS*: the largest resident set of the process, `VmHWM`. The library that is
+  preloaded counts too, which shows where a program itself is small.
 - *Best peer*: the one of the other four that ours is worst against.
 - *Trace*: the allocations of a real program, recorded when the benchmark began, done
   again by one thread, each block written to. Python is recorded with
