@@ -95,7 +95,8 @@ schema_src := $(wildcard schema/base/*.c schema/store/*.c)
 wire_src := $(wildcard schema/wire/*.c)
 daemon_src := $(wildcard daemon/*.c daemon/*/*.c)
 query_src := $(wildcard bindings/query/*.c)
-hook_src := $(wildcard libhook/*.c libhook/*/*.c)
+hook_src := $(filter-out libhook/heap/preload.c,$(wildcard libhook/*.c libhook/*/*.c))
+heap_src := $(wildcard libhook/heap/*.c)
 ext_src := $(wildcard bindings/ext/*.c)
 python_src := $(shell find bindings/neaptide -type f ! -name '*.pyc' 2>/dev/null)
 unit_src := $(wildcard tests/unit/test_*.c)
@@ -107,6 +108,7 @@ hook_o = $(patsubst %.c,$(B)/obj/hook/%.o,$(1))
 schema_obj := $(call hosted,$(schema_src)) $(OUT)/obj/gen/sql.o
 neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
 hook_obj := $(call hook_o,$(hook_src) $(wire_src))
+heap_obj := $(call hook_o,$(heap_src))
 query_obj := $(call hosted,$(query_src))
 ext_obj := $(ext_src:%.c=$(B)/obj/ext/%.o)
 sql_src := $(wildcard bindings/loadable/*.c)
@@ -116,6 +118,7 @@ sql_obj := $(patsubst %.c,$(B)/obj/sql/%.o,$(sql_src) bindings/query/event_table
 
 neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
 hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
+heap := $(if $(heap_src),$(B)/lib/libneapheap.so)
 sql := $(if $(sql_src),$(B)/lib/libneapsql.so)
 ext := $(if $(ext_src),$(B)/python/neaptide/_neap.abi3.so)
 package := $(if $(python_src),$(B)/python/.made)
@@ -143,16 +146,17 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 
 # ---- what people ask for ----
 
-.PHONY: all neapd hook sql ext package units targets fuzzers demo check test fuzz bench \
+.PHONY: all neapd hook heap sql ext package units targets fuzzers demo check test fuzz bench \
     bench-heap heap-programs lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
     help FORCE
 
-all: neapd hook sql package ## build neap, neapd, the libraries and the Python package
+all: neapd hook heap sql package ## build neap, neapd, the libraries and the Python package
 
 # Sanitizers are for our C programs: the library in the target and the extension in
 # Python would need theirs loaded first, so a sanitized tree has the plain ones.
 neapd: $(neapd) ## build build/bin/neapd alone
 hook: $(hook) ## build build/lib/libneap.so alone
+heap: $(heap) ## build build/lib/libneapheap.so, the allocator alone
 sql: $(sql) ## build build/lib/libneapsql.so alone
 ext: $(ext) ## build the Python extension alone
 ifdef SANITIZE
@@ -257,6 +261,18 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 	$(Q)$(CC) -shared $(LDFLAGS) $(hook_obj) -Wl,--version-script=libhook/libhook.map \
 	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
 	    -Wl,-z,nodelete -o $@
+
+# The malloc family is neap_heap_* by other names: a jump from one to the other would
+# cost a tenth of a malloc.
+heap_names := $(foreach n,malloc free calloc realloc reallocarray posix_memalign \
+    aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized,$(n)=neap_heap_$(n)) \
+    malloc_usable_size=neap_heap_usable_size
+$(heap): $(heap_obj) libhook/heap/heap.map
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(LDFLAGS) $(heap_obj) -Wl,--version-script=libhook/heap/heap.map \
+	    -Wl,-soname,libneapheap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
+	    -Wl,-z,nodelete $(heap_names:%=-Wl,--defsym=%) -o $@
 
 $(B)/lib/libneapsql.so: $(sql_obj)
 	$(call say,LD)
@@ -462,7 +478,7 @@ install: all ## install under PREFIX (/usr/local); DESTDIR is honoured
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/neaptide/bin \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	install -m 755 $(B)/bin/neap $(B)/bin/neapd $(DESTDIR)$(PREFIX)/lib/neaptide/bin
-	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapsql.so \
+	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapheap.so $(B)/lib/libneapsql.so \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib
 	cp -R $(B)/python/neaptide $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	find $(DESTDIR)$(PREFIX)/lib/neaptide -name __pycache__ -prune -exec rm -rf {} +
