@@ -136,9 +136,10 @@ struct neap_span_cold {
         struct neap_span *older; /* runs that are dirty: by age */
     };
     struct neap_span *newer;
+    void *_Atomic notes; /* what check.c keeps of its blocks, from check level 1 on */
     _Atomic uint64_t held[]; /* then remote[], backwards from the structure */
 };
-_Static_assert(offsetof(struct neap_span_cold, held) == 80, "");
+_Static_assert(offsetof(struct neap_span_cold, held) == 88, "");
 
 /* Structures for up to 2, 4, 8 and 16 words, in lines. */
 #define NEAP_SPAN_KINDS 4u
