@@ -16,9 +16,10 @@
  * While a span is queued its owner's frees take the slow way (NEAP_OWNER_SLOWLY), which
  * collects first: so a block that two threads free is found out, whoever comes first.
  *
- * A heap whose thread has ended is dead: a new thread takes it as its own, and meanwhile
- * any thread in need of a span, or about to free a block of it, takes the span over.
- * Dying and taking over are done under the lock. A heap that a fork left behind is dead
+ * A heap whose thread has ended is dead. Its spans that have blocks to give are orphans,
+ * which any thread in need of one takes over; its full ones stay with it until somebody
+ * frees a block of theirs, or until a new thread takes the heap as its own. Dying and
+ * taking over are done under the lock. A heap that a fork left behind is dead
  * as well, but stale: its thread may have been anywhere. Its live bits are the truth; its
  * lists are made anew from them when it is taken.
  */
@@ -48,7 +49,8 @@ struct neap_local *neap_locals;
 bool neap_local_hidden;
 
 static struct neap_local *dead; /* those that are, linked */
-static _Atomic unsigned dead_count;
+/* What ended threads leave behind with blocks to give: a heap that is dead for ever. */
+static struct neap_local orphans;
 static uint32_t numbers;
 static pthread_key_t key;
 static bool has_key;
@@ -262,25 +264,24 @@ static void take_over(struct neap_local *from, struct neap_span *span,
         ready_add(to, span);
 }
 
-/* A span of the class that has free blocks, from the first dead heaps. */
+/* A span of the class that has free blocks, from the orphans or the first dead heaps. */
 static struct neap_span *inherit(struct neap_local *local, unsigned class)
 {
-    struct neap_local *from = dead;
+    struct neap_local *from = &orphans;
 
-    for (unsigned i = 0; from && i < 16; i++, from = from->next_dead) {
+    for (unsigned i = 0; from && i < 16; i++) {
         struct neap_span *span;
 
         if (from->stale)
             restore(from);
         drain(from, true);
-        span = from->ready[class] ? from->ready[class] : from->current[class];
-        if (!span)
-            continue;
-        take_over(from, span, local);
-        if (neap_span_cold(span)->limit == NEAP_LIMIT_READY) {
+        span = from->ready[class];
+        if (span) {
+            take_over(from, span, local);
             ready_remove(local, span);
             return span;
         }
+        from = from == &orphans ? dead : from->next_dead;
     }
     return NULL;
 }
@@ -299,23 +300,54 @@ static void help(struct neap_local *local)
     neap_unlock();
 }
 
-/* Make the span the caller's, if its owner is dead. */
-static bool claim(struct neap_span *span)
+enum freed {
+    NOT_DEAD, /* its owner is alive: not done */
+    CLAIMED,  /* it is the caller's own from here on: not done */
+    DONE,
+    WAS_FREE,
+};
+
+/*
+ * A free of a dead heap's block. If the caller has no span of the class to allocate
+ * from, or frees in the same span as the last time, it takes the span over; else the
+ * span is left to whoever needs one: threads that come and go would otherwise hoard what
+ * they happened to free in.
+ */
+static enum freed free_of_dead(struct neap_span *span, uint32_t index)
 {
+    static __thread const struct neap_span *last;
+    uint64_t bit = 1ull << index % 64, live;
+    enum freed done = NOT_DEAD;
     struct neap_local *owner;
-    bool claimed = false;
 
     neap_lock();
     owner = owner_of(span);
-    if (owner && atomic_load_explicit(&owner->state, memory_order_relaxed) ==
-                     NEAP_LOCAL_DEAD) {
+    if (owner &&
+        atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD) {
+        bool claim = mine && (span == last || !mine->ready[span->class]);
+
         if (owner->stale)
             restore(owner);
-        take_over(owner, span, mine);
-        claimed = true;
+        take_over(owner, span, claim ? mine : &orphans);
+        live = atomic_load_explicit(&span->live[index / 64], memory_order_relaxed);
+        last = span;
+        if (claim) {
+            done = CLAIMED;
+        } else if (!(live & bit)) {
+            done = WAS_FREE;
+        } else {
+            atomic_store_explicit(&span->live[index / 64], live & ~bit,
+                                  memory_order_relaxed);
+            neap_span_let_go(span);
+            if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL)
+                ready_add(&orphans, span);
+            if (neap_span_is_empty(span))
+                release(&orphans, span, true);
+            done = DONE;
+        }
     }
     neap_unlock();
-    return claimed;
+    return done;
 }
 
 bool neap_local_free(struct neap_span *span, uint32_t index)
@@ -323,11 +355,17 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
     uint64_t bit = 1ull << index % 64, before;
     struct neap_local *owner = owner_of(span);
 
-    if (mine && owner != mine &&
-        atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD &&
-        claim(span))
-        owner = mine;
-    if (mine && owner == mine) {
+    if (owner != mine && owner &&
+        atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD) {
+        enum freed freed = free_of_dead(span, index);
+
+        if (freed == DONE || freed == WAS_FREE)
+            return freed == DONE;
+        owner = owner_of(span);
+    }
+    if (!owner)
+        return false;
+    if (owner == mine) {
         _Atomic uint64_t *word = &span->live[index / 64];
 
         collect(mine, span, false);
@@ -380,12 +418,17 @@ static void thread_ends(void *heap)
     for (unsigned i = 0; i < NEAP_CLASSES; i++)
         if (local->current[i] && neap_span_is_empty(local->current[i]))
             release(local, local->current[i], true);
+    for (unsigned i = 0; i < NEAP_CLASSES; i++) {
+        if (local->current[i])
+            take_over(local, local->current[i], &orphans);
+        while (local->ready[i])
+            take_over(local, local->ready[i], &orphans);
+    }
     atomic_store_explicit(&local->state, NEAP_LOCAL_DEAD, memory_order_seq_cst);
     /* What came in before that is seen here; what comes later sees it and helps. */
     drain(local, true);
     local->next_dead = dead;
     dead = local;
-    atomic_fetch_add_explicit(&dead_count, 1, memory_order_relaxed);
     neap_unlock();
 }
 
@@ -396,7 +439,6 @@ static struct neap_local *adopt(void)
     if (!local)
         return NULL;
     dead = local->next_dead;
-    atomic_fetch_sub_explicit(&dead_count, 1, memory_order_relaxed);
     if (local->stale)
         restore(local);
     atomic_store_explicit(&local->state, NEAP_LOCAL_LIVE, memory_order_relaxed);
@@ -462,6 +504,11 @@ static struct neap_local *attach(void)
 void neap_local_begin(void)
 {
     has_key = pthread_key_create(&key, thread_ends) == 0;
+    for (unsigned i = 0; i < NEAP_CLASSES; i++)
+        no_current(&orphans, i);
+    atomic_store_explicit(&orphans.state, NEAP_LOCAL_DEAD, memory_order_relaxed);
+    orphans.next = neap_locals;
+    neap_locals = &orphans;
 }
 
 void neap_local_forked(void)
@@ -475,7 +522,6 @@ void neap_local_forked(void)
         atomic_store_explicit(&local->state, NEAP_LOCAL_DEAD, memory_order_relaxed);
         local->next_dead = dead;
         dead = local;
-        atomic_fetch_add_explicit(&dead_count, 1, memory_order_relaxed);
     }
 }
 
@@ -508,8 +554,7 @@ static struct neap_span *next_span(struct neap_local *local, unsigned class)
         return span;
     }
     neap_lock();
-    if (atomic_load_explicit(&dead_count, memory_order_relaxed))
-        span = inherit(local, class);
+    span = inherit(local, class);
     if (!span)
         span = neap_span_take(class, (uintptr_t)local |
                                          (neap_local_hidden ? NEAP_OWNER_SLOWLY : 0));
