@@ -27,10 +27,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 
 #include "libhook/heap/lock.h"
 #include "libhook/heap/map.h"
 #include "libhook/heap/meta.h"
+#include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
 #include "libhook/heap/span.h"
 
@@ -156,9 +159,12 @@ static void queue_put(struct neap_local *local, struct neap_span *span)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
     struct neap_span *first;
+    uint32_t not = NEAP_QUEUED_NOT;
 
-    if (atomic_load_explicit(&cold->queued, memory_order_relaxed) ||
-        atomic_exchange_explicit(&cold->queued, 1, memory_order_acq_rel))
+    if (atomic_load_explicit(&cold->queued, memory_order_relaxed) != NEAP_QUEUED_NOT ||
+        !atomic_compare_exchange_strong_explicit(&cold->queued, &not, NEAP_QUEUED,
+                                                 memory_order_acq_rel,
+                                                 memory_order_relaxed))
         return;
     atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
     first = atomic_load_explicit(&local->queue, memory_order_relaxed);
@@ -175,18 +181,47 @@ static struct neap_local *owner_of(const struct neap_span *span)
                                  ~NEAP_OWNER_SLOWLY);
 }
 
-/* What others freed of it: a span of `local`'s, whose state it brings up to date. */
-static void collect(struct neap_local *local, struct neap_span *span, bool locked)
+/* Nobody else may collect, or purge, what `queued` says is being worked on. */
+static uint32_t hold(struct neap_span_cold *cold)
 {
+    uint32_t queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
+
+    for (;;) {
+        if (queued == NEAP_QUEUED_PURGING) {
+            sched_yield();
+            queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
+        } else if (atomic_compare_exchange_weak_explicit(
+                       &cold->queued, &queued, NEAP_QUEUED_COLLECTING,
+                       memory_order_acquire, memory_order_relaxed)) {
+            return queued;
+        }
+    }
+}
+
+/* What others freed of it: a span of `local`'s, whose state it brings up to date. `out`:
+ * it has been taken out of the queue. */
+static void collect(struct neap_local *local, struct neap_span *span, bool out,
+                    bool locked)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+    uint32_t queued = hold(cold);
+    bool some;
+
     if (!neap_local_hidden &&
-        atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed) == 0)
+        atomic_load_explicit(&cold->marks, memory_order_relaxed) == 0)
         atomic_fetch_and_explicit(&span->owner, ~NEAP_OWNER_SLOWLY,
                                   memory_order_relaxed);
-    if (!neap_span_collect(span))
+    some = neap_span_collect(span);
+    /* Who sets a bit from here on queues it again; who did before is looked for. */
+    atomic_store_explicit(&cold->queued, out ? NEAP_QUEUED_NOT : queued,
+                          memory_order_seq_cst);
+    if (neap_span_has_remote(span))
+        queue_put(local, span);
+    if (!some)
         return;
-    if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL)
+    if (cold->limit == NEAP_LIMIT_FULL)
         ready_add(local, span);
-    if (neap_span_cold(span)->limit == NEAP_LIMIT_READY && neap_span_is_empty(span))
+    if (cold->limit == NEAP_LIMIT_READY && neap_span_is_empty(span))
         release(local, span, locked);
 }
 
@@ -195,6 +230,7 @@ static void drain(struct neap_local *local, bool locked)
 {
     struct neap_span *span, *next;
 
+    atomic_store_explicit(&local->waiting, 0, memory_order_relaxed);
     /* Pairs with the release in queue_put: what is linked is there. */
     span = atomic_exchange_explicit(&local->queue, NULL, memory_order_acq_rel);
     for (; span; span = next) {
@@ -202,12 +238,15 @@ static void drain(struct neap_local *local, bool locked)
         struct neap_local *owner;
 
         next = atomic_load_explicit(&cold->queue_next, memory_order_relaxed);
-        /* First this, then the bits: who sets a bit after that queues it again. */
-        atomic_store_explicit(&cold->queued, 0, memory_order_seq_cst);
         owner = owner_of(span);
-        if (owner == local)
-            collect(local, span, locked);
-        else if (owner)
+        if (owner == local) {
+            collect(local, span, true, locked);
+            continue;
+        }
+        hold(cold);
+        atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT, memory_order_seq_cst);
+        owner = owner_of(span);
+        if (owner && neap_span_has_remote(span))
             queue_put(owner, span);
     }
 }
@@ -350,10 +389,54 @@ static enum freed free_of_dead(struct neap_span *span, uint32_t index)
     return done;
 }
 
+/*
+ * A thread that does not allocate does not collect either: what others free of its
+ * blocks would stay resident for as long as it sleeps. So when much of that has come
+ * together, who frees the last block of a span gives back its pages, and leaves the rest
+ * to the owner. No block of the span can be allocated before its bit is collected, and
+ * `queued` keeps the owner from that.
+ */
+static bool is_over(struct neap_span *span)
+{
+    bool over = span->carved > 0;
+
+    for (unsigned i = 0; i < span->words && over; i++)
+        over = atomic_load_explicit(neap_span_remote(span, i), memory_order_acquire) ==
+               neap_span_mask(span, i);
+    return over;
+}
+
+/* Its heap has not looked into its queue for a while. */
+static bool waits_long(struct neap_local *owner, struct neap_span *span)
+{
+    size_t units = neap_span_cold(span)->units;
+
+    return atomic_fetch_add_explicit(&owner->waiting, units, memory_order_relaxed) >
+           256 + neap_pool_counts.used_units / 8;
+}
+
+static void purge(struct neap_span *span)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+    uint32_t queued = NEAP_QUEUED;
+
+    neap_lock();
+    if (atomic_compare_exchange_strong_explicit(&cold->queued, &queued,
+                                                NEAP_QUEUED_PURGING,
+                                                memory_order_acq_rel,
+                                                memory_order_relaxed)) {
+        if (span->state == NEAP_SPAN_SMALL && is_over(span))
+            neap_os_advise(cold->base, cold->units * NEAP_UNIT, MADV_DONTNEED);
+        atomic_store_explicit(&cold->queued, NEAP_QUEUED, memory_order_release);
+    }
+    neap_unlock();
+}
+
 bool neap_local_free(struct neap_span *span, uint32_t index)
 {
     uint64_t bit = 1ull << index % 64, before;
     struct neap_local *owner = owner_of(span);
+    bool whole;
 
     if (owner != mine && owner &&
         atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD) {
@@ -368,7 +451,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
     if (owner == mine) {
         _Atomic uint64_t *word = &span->live[index / 64];
 
-        collect(mine, span, false);
+        collect(mine, span, false, false);
         before = atomic_load_explicit(word, memory_order_relaxed);
         if (!(before & bit))
             return false;
@@ -382,7 +465,10 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
                                       memory_order_seq_cst);
     if (before & bit)
         return false;
+    whole = (before | bit) == neap_span_mask(span, index / 64) && is_over(span);
     queue_put(owner, span);
+    if (NEAP_UNLIKELY(whole) && waits_long(owner, span))
+        purge(span);
     help(owner);
     return true;
 }

@@ -111,6 +111,15 @@ bool neap_span_collect(struct neap_span *span)
     return some;
 }
 
+bool neap_span_has_remote(struct neap_span *span)
+{
+    uint64_t bits = 0;
+
+    for (unsigned i = 0; i < span->words; i++)
+        bits |= atomic_load_explicit(neap_span_remote(span, i), memory_order_relaxed);
+    return bits != 0;
+}
+
 void neap_span_let_go(struct neap_span *span)
 {
     for (unsigned i = 0; i < span->words; i++)

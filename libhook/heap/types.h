@@ -117,10 +117,17 @@ struct neap_span {
 };
 _Static_assert(offsetof(struct neap_span, live) == 32, "the first line has four words");
 
+enum neap_queued {
+    NEAP_QUEUED_NOT,
+    NEAP_QUEUED,
+    NEAP_QUEUED_COLLECTING, /* its owner is taking over what others freed */
+    NEAP_QUEUED_PURGING,    /* another thread is giving back its pages */
+};
+
 /* What only slower ways need. */
 struct neap_span_cold {
     struct neap_span *_Atomic queue_next; /* in the queue it is in, see local.c */
-    _Atomic uint32_t queued;              /* 1: it is in one */
+    _Atomic uint32_t queued;              /* neap_queued */
     _Atomic uint32_t marks;               /* neap_heap_mark */
     struct neap_segment *segment;
     uintptr_t base; /* of its first unit */
@@ -215,6 +222,7 @@ struct neap_local {
     struct neap_span *ready[NEAP_CLASSES]; /* the latest first */
     /* what others touch */
     struct neap_span *_Atomic queue __attribute__((aligned(64)));
+    _Atomic size_t waiting; /* units in the queue that hold nothing any more */
     _Atomic uint32_t state __attribute__((aligned(64)));
     uint32_t number;
     bool stale; /* dead by a fork: its lists are not to be trusted, see local.c */
