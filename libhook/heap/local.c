@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A thread allocates from its stack of blocks freed last, or else from one word of its
- * current span's bits, without a lock. When the word is used up it comes here: to another
- * word of the span, to another span that has free blocks, to blocks that others freed,
- * to a dead heap's, to the pool.
+ * current span's bits, without a lock. When the word is used up it comes here: to
+ * another word of the span, to another span that has free blocks, to blocks that others
+ * freed, to a dead heap's, to the pool.
  *
  * Queue. Who frees a block of another thread's sets its bit in remote[] and, if that is
  * the first since the owner last looked, puts the span into the queue of the owner's
- * heap. From the moment the bit is set the block, and with it the span, may be gone: the
- * owner may collect the bit by another way and give the span back, and its structure may
- * be another span by then. So what follows may put a structure into a queue that has
- * nothing to do with it. That is harmless: who takes it out sends it on to the heap that
- * owns it, if it has bits to collect.
+ * heap. From the moment the bit is set the block, and with it the span, may be gone:
+ * the owner may collect the bit by another way and give the span back, and its
+ * structure may be another span by then. So what follows may put a structure into a
+ * queue that has nothing to do with it. That is harmless: who takes it out sends it on
+ * to the heap that owns it, if it has bits to collect.
  *
  * While a span is queued its owner's frees take the slow way (NEAP_OWNER_SLOWLY), which
  * collects first: so a block that two threads free is found out, whoever comes first.
  *
- * A heap whose thread has ended is dead. Its spans that have blocks to give are orphans,
- * which any thread in need of one takes over; its full ones stay with it until somebody
- * frees a block of theirs, or until a new thread takes the heap as its own. Dying and
- * taking over are done under the lock. A heap that a fork left behind is dead
- * as well, but stale: its thread may have been anywhere. Its live bits are the truth; its
- * lists are made anew from them when it is taken.
+ * A heap whose thread has ended is dead. Its spans that have blocks to give are
+ * orphans, which any thread in need of one takes over; its full ones stay with it until
+ * somebody frees a block of theirs, or until a new thread takes the heap as its own.
+ * Dying and taking over are done under the lock. A heap that a fork left behind is dead
+ * as well, but stale: its thread may have been anywhere. Its live bits are the truth;
+ * its lists are made anew from them when it is taken.
  */
 #include "libhook/heap/local.h"
 
@@ -39,7 +39,10 @@
 
 static _Atomic uint64_t no_word;
 
-#define NONE {.held = &no_word, .live = &no_word}
+#define NONE                               \
+    {                                      \
+        .held = &no_word, .live = &no_word \
+    }
 #define NONE8 NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE
 
 struct neap_local neap_local_none = {
@@ -176,9 +179,9 @@ static void queue_put(struct neap_local *local, struct neap_span *span)
 
 static struct neap_local *owner_of(const struct neap_span *span)
 {
-    return (struct neap_local *)(atomic_load_explicit(&span->owner,
-                                                      memory_order_acquire) &
-                                 ~NEAP_OWNER_SLOWLY);
+    return (
+        struct neap_local *)(atomic_load_explicit(&span->owner, memory_order_acquire) &
+                             ~NEAP_OWNER_SLOWLY);
 }
 
 /* Nobody else may collect, or purge, what `queued` says is being worked on. */
@@ -198,8 +201,8 @@ static uint32_t hold(struct neap_span_cold *cold)
     }
 }
 
-/* What others freed of it: a span of `local`'s, whose state it brings up to date. `out`:
- * it has been taken out of the queue. */
+/* What others freed of it: a span of `local`'s, whose state it brings up to date.
+ * `out`: it has been taken out of the queue. */
 static void collect(struct neap_local *local, struct neap_span *span, bool out,
                     bool locked)
 {
@@ -287,8 +290,8 @@ static void restore(struct neap_local *local)
 static void take_over(struct neap_local *from, struct neap_span *span,
                       struct neap_local *to)
 {
-    uintptr_t slowly = atomic_load_explicit(&span->owner, memory_order_relaxed) &
-                       NEAP_OWNER_SLOWLY;
+    uintptr_t slowly =
+        atomic_load_explicit(&span->owner, memory_order_relaxed) & NEAP_OWNER_SLOWLY;
 
     if (!from->stale) {
         if (neap_span_cold(span)->limit == NEAP_LIMIT_READY)
@@ -303,7 +306,8 @@ static void take_over(struct neap_local *from, struct neap_span *span,
         ready_add(to, span);
 }
 
-/* A span of the class that has free blocks, from the orphans or the first dead heaps. */
+/* A span of the class that has free blocks, from the orphans or the first dead heaps.
+ */
 static struct neap_span *inherit(struct neap_local *local, unsigned class)
 {
     struct neap_local *from = &orphans;
@@ -349,8 +353,8 @@ enum freed {
 /*
  * A free of a dead heap's block. If the caller has no span of the class to allocate
  * from, or frees in the same span as the last time, it takes the span over; else the
- * span is left to whoever needs one: threads that come and go would otherwise hoard what
- * they happened to free in.
+ * span is left to whoever needs one: threads that come and go would otherwise hoard
+ * what they happened to free in.
  */
 static enum freed free_of_dead(struct neap_span *span, uint32_t index)
 {
@@ -392,9 +396,9 @@ static enum freed free_of_dead(struct neap_span *span, uint32_t index)
 /*
  * A thread that does not allocate does not collect either: what others free of its
  * blocks would stay resident for as long as it sleeps. So when much of that has come
- * together, who frees the last block of a span gives back its pages, and leaves the rest
- * to the owner. No block of the span can be allocated before its bit is collected, and
- * `queued` keeps the owner from that.
+ * together, who frees the last block of a span gives back its pages, and leaves the
+ * rest to the owner. No block of the span can be allocated before its bit is collected,
+ * and `queued` keeps the owner from that.
  */
 static bool is_over(struct neap_span *span)
 {
@@ -421,10 +425,9 @@ static void purge(struct neap_span *span)
     uint32_t queued = NEAP_QUEUED;
 
     neap_lock();
-    if (atomic_compare_exchange_strong_explicit(&cold->queued, &queued,
-                                                NEAP_QUEUED_PURGING,
-                                                memory_order_acq_rel,
-                                                memory_order_relaxed)) {
+    if (atomic_compare_exchange_strong_explicit(
+            &cold->queued, &queued, NEAP_QUEUED_PURGING, memory_order_acq_rel,
+            memory_order_relaxed)) {
         if (span->state == NEAP_SPAN_SMALL && is_over(span))
             neap_os_advise(cold->base, cold->units * NEAP_UNIT, MADV_DONTNEED);
         atomic_store_explicit(&cold->queued, NEAP_QUEUED, memory_order_release);
@@ -600,9 +603,9 @@ void neap_local_begin(void)
 void neap_local_forked(void)
 {
     for (struct neap_local *local = neap_locals; local; local = local->next) {
-        if (local == mine || atomic_load_explicit(&local->state,
-                                                  memory_order_relaxed) ==
-                                 NEAP_LOCAL_DEAD)
+        if (local == mine ||
+            atomic_load_explicit(&local->state, memory_order_relaxed) ==
+                NEAP_LOCAL_DEAD)
             continue;
         local->stale = true;
         atomic_store_explicit(&local->state, NEAP_LOCAL_DEAD, memory_order_relaxed);
