@@ -266,7 +266,8 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 # cost a tenth of a malloc.
 heap_names := $(foreach n,malloc free calloc realloc reallocarray posix_memalign \
     aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized,$(n)=neap_heap_$(n)) \
-    malloc_usable_size=neap_heap_usable_size
+    malloc_usable_size=neap_heap_usable_size \
+    $(foreach n,_ZdlPv _ZdaPv _ZdlPvm _ZdaPvm,$(n)=neap_heap_free)
 $(heap): $(heap_obj) libhook/heap/heap.map
 	$(call say,LD)
 	@mkdir -p $(@D)
