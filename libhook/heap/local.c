@@ -235,7 +235,7 @@ static uint32_t hold(struct neap_span_cold *cold)
     uint32_t queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
 
     for (;;) {
-        if (queued == NEAP_QUEUED_PURGING) {
+        if (queued >= NEAP_QUEUED_COLLECTING) {
             sched_yield();
             queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak_explicit(
