@@ -108,6 +108,7 @@ static void *aligned(size_t align, size_t size)
 
     if (align <= 16)
         return neap_heap_malloc(size);
+    neap_heap_start(); /* from here on it is known whether blocks are checked */
     if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
         return no_memory();
     if (align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX && !neap_check_level) {
@@ -276,6 +277,8 @@ void *neap_heap_realloc(void *block, size_t size)
     }
     if (NEAP_UNLIKELY(size > NEAP_SIZE_MAX))
         return no_memory();
+    if (NEAP_UNLIKELY(neap_check_level != 0))
+        return neap_check_realloc(block, size);
     old = neap_heap_usable_size(block);
     if (NEAP_UNLIKELY(old == 0)) {
         neap_check_wrong_free(block);

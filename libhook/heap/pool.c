@@ -26,7 +26,8 @@ static struct neap_span *oldest, *newest; /* dirty runs, by age */
 
 struct neap_segment *neap_segments;
 struct neap_pool_counts neap_pool_counts;
-struct neap_pool_settings neap_pool_settings = {.delay_ms = 500};
+struct neap_pool_settings neap_pool_settings = {.delay_ms = 500,
+                                                   .large_min = NEAP_LARGE_MIN};
 
 /* ---- bins ---- */
 
@@ -438,6 +439,7 @@ static void settle(void)
     budget = (budget > BUDGET_MIN ? budget : BUDGET_MIN) + regret.allowance;
     for (unsigned i = 0;
          i < 32 && oldest && neap_os_room(4) &&
+         neap_pool_counts.dirty_units > neap_pool_settings.keep_units &&
          (neap_pool_counts.dirty_units > budget ||
           now_ms - (uint32_t)neap_span_cold(oldest)->limit >= neap_pool_settings.delay_ms);
          i++)

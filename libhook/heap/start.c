@@ -103,7 +103,7 @@ void neap_heap_fork_child(void)
     neap_lock_forked();
 }
 
-bool neap_heap_trim(size_t pad)
+int neap_heap_trim(size_t pad)
 {
     bool some;
 
