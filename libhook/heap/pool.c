@@ -549,7 +549,7 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
         other->segment = cold->segment;
         other->base = cold->base;
         other->units = before;
-        other->dirty = cold->dirty;
+        other->dirty = cold->dirty < before ? cold->dirty : before;
         cold->base += before * NEAP_UNIT;
         cold->units -= before;
         neap_pool_give(head);
