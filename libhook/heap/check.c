@@ -70,38 +70,42 @@ bool neap_check_canary(const struct neap_place *place, uint64_t word,
     return true;
 }
 
-static void poison(const struct neap_place *place)
+/* Where the poison of the end begins; what is between that and the first is left. */
+static size_t poison_end(const struct neap_place *place, size_t size)
 {
-    if (place->served <= 2 * POISON) {
-        neap_fill(NEAP_FILL_POISON, place->block, place->served);
-    } else {
-        neap_fill(NEAP_FILL_POISON, place->block, POISON);
-        neap_fill(NEAP_FILL_POISON, place->block + place->served - POISON, POISON);
-    }
+    return place->served <= 2 * POISON || size < 2 * POISON ? POISON : size - POISON;
+}
+
+static void poison(const struct neap_place *place, size_t size)
+{
+    size_t end = poison_end(place, size);
+    size_t first = place->served < POISON ? place->served : POISON;
+
+    neap_fill(NEAP_FILL_POISON, place->block, first);
+    if (end < place->served)
+        neap_fill(NEAP_FILL_POISON, place->block + end, place->served - end);
 }
 
 bool neap_check_poison(const struct neap_place *place, struct neap_heap_error *ret)
 {
     uint64_t word = atomic_load_explicit(&place->note->word, memory_order_acquire);
     enum neap_note_state state = neap_note_state(word);
+    size_t size = neap_note_size(word), end = poison_end(place, size);
+    size_t first = place->served < POISON ? place->served : POISON;
     uintptr_t changed;
 
     if (neap_check_level < 2 || (state != NEAP_NOTE_FREED && state != NEAP_NOTE_HELD))
         return false;
-    if (place->served <= 2 * POISON) {
-        changed = neap_fill_changed(NEAP_FILL_POISON, place->block, place->served);
-    } else {
-        changed = neap_fill_changed(NEAP_FILL_POISON, place->block, POISON);
-        if (!changed)
-            changed = neap_fill_changed(NEAP_FILL_POISON,
-                                        place->block + place->served - POISON, POISON);
-    }
+    changed = neap_fill_changed(NEAP_FILL_POISON, place->block, first);
+    if (!changed && end < place->served)
+        changed = neap_fill_changed(NEAP_FILL_POISON, place->block + end,
+                                    place->served - end);
     if (!changed)
         return false;
-    about(place, neap_note_size(word), ret);
+    about(place, size, ret);
     ret->kind = NEAP_HEAP_WRITE_AFTER_FREE;
     ret->address = changed;
-    poison(place);
+    poison(place, size);
     return true;
 }
 
@@ -197,7 +201,7 @@ bool neap_check_frees(struct neap_span *span, void *block)
     if (neap_check_canary(&place, word, &error))
         neap_report(&error);
     if (neap_check_level >= 2)
-        poison(&place);
+        poison(&place, neap_note_size(word));
     if (held)
         neap_quarantine_put(&place);
     else
