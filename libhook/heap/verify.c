@@ -219,15 +219,16 @@ static const char *check_segment(const struct neap_segment *segment,
         MUST(!(after_run && span->state == NEAP_SPAN_RUN),
              "two neighbouring runs are not joined");
         after_run = span->state == NEAP_SPAN_RUN;
+        MUST(span->state == NEAP_SPAN_RUN || span->state == NEAP_SPAN_SMALL ||
+                 span->state == NEAP_SPAN_LARGE,
+             "a span of a segment is in no use");
         TRY(check_map(span));
         if (span->state == NEAP_SPAN_RUN)
             TRY(check_run(span, tally));
         else if (span->state == NEAP_SPAN_LARGE)
             TRY(check_large(span, tally));
-        else if (span->state == NEAP_SPAN_SMALL)
-            TRY(check_small(span, tally));
         else
-            return "a span of a segment is in no use";
+            TRY(check_small(span, tally));
         if (!after_run) {
             TRY(check_notes(span));
             used += cold->units;
