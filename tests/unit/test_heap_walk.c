@@ -273,29 +273,28 @@ static void test_threads(void **state)
 
 /* ---- invariants ---- */
 
-/* What verify says while `*at` is another value. */
-#define BROKEN(at, value, words)                                             \
-    do {                                                                     \
-        __typeof__(at) was_ = (at);                                          \
-        const char *said_;                                                   \
-                                                                             \
-        (at) = (__typeof__(was_))(value);                                    \
-        said_ = neap_heap_verify();                                          \
-        (at) = was_;                                                         \
-        if (!said_ || !strstr(said_, words)) {                               \
-            child_fail(__FILE__, __LINE__, said_ ? said_ : "not found out"); \
-        }                                                                    \
-        VERIFY();                                                            \
+static void found_out(int line, const char *said, const char *words)
+{
+    if (!said || !strstr(said, words))
+        child_fail(__FILE__, line, said ? said : "not found out");
+}
+
+/* What verify says while `at` has another value. */
+#define BROKEN(at, value, words)                        \
+    do {                                                \
+        __typeof__(at) was_ = (at);                     \
+                                                        \
+        (at) = (value);                                 \
+        found_out(__LINE__, neap_heap_verify(), words); \
+        (at) = was_;                                    \
     } while (0)
 
 static void spans_are_broken(void)
 {
-    char *block = allocate(100), *other = allocate(100), *gone = allocate(100);
+    char *block = allocate(100);
     struct neap_span *span = neap_map_find((uintptr_t)block);
     struct neap_span_cold *cold = neap_span_cold(span);
 
-    neap_heap_free(gone); /* on a stack */
-    CHECK(other);
     VERIFY();
     BROKEN(span->size, span->size + 16, "size");
     BROKEN(span->recip, span->recip + 1, "reciprocal");
@@ -305,6 +304,17 @@ static void spans_are_broken(void)
     BROKEN(span->carved, 0, "never carved");
     BROKEN(span->words, span->words + 1, "bits");
     BROKEN(span->state, NEAP_SPAN_NONE, "in no use");
+    VERIFY();
+}
+
+static void states_are_broken(void)
+{
+    char *block = allocate(100), *other = allocate(100), *gone = allocate(100);
+    struct neap_span *span = neap_map_find((uintptr_t)block);
+    struct neap_span_cold *cold = neap_span_cold(span);
+
+    neap_heap_free(gone); /* on a stack */
+    CHECK(other);
     BROKEN(cold->units, 2, "map");
     BROKEN(cold->units, 0, "back to back");
     BROKEN(cold->base, cold->base + NEAP_UNIT, "back to back");
@@ -325,6 +335,7 @@ static void spans_are_broken(void)
     }
     BROKEN(neap_local->current[span->class], NULL, "current");
     BROKEN(neap_local->ready[span->class], span, "ready");
+    VERIFY();
 }
 
 static void segments_are_broken(void)
@@ -380,6 +391,7 @@ static void test_invariants(void **state)
 {
     (void)state;
     child_run(0, spans_are_broken);
+    child_run(0, states_are_broken);
     child_run(0, segments_are_broken);
     child_run(1, segments_are_broken);
     child_run(1, notes_are_broken);
