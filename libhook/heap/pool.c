@@ -38,6 +38,7 @@ static struct pool *pool_of(const struct neap_span_cold *cold)
 struct neap_segment *neap_segments;
 struct neap_pool_counts neap_pool_counts;
 struct neap_pool_settings neap_pool_settings = {.delay_ms = 500,
+                                                   .keep_units = -1,
                                                    .large_min = NEAP_LARGE_MIN};
 
 /* ---- bins ---- */
@@ -570,6 +571,7 @@ static void settle(void)
 {
     static uint32_t second_ms;
     uint32_t now_ms = neap_os_now_ms(), seconds = (now_ms - second_ms) / 1000;
+    int64_t keep = neap_pool_settings.keep_units;
 
     if (seconds)
         second_ms = now_ms;
@@ -578,13 +580,12 @@ static void settle(void)
 
         if (seconds)
             regret_second(pool, seconds);
-        budget = budget_of(pool);
+        budget = keep < 0 ? budget_of(pool) : (size_t)keep;
         for (unsigned i = 0;
              i < 32 && pool->oldest && neap_os_room(4) &&
-             pool->dirty > neap_pool_settings.keep_units &&
              (pool->dirty > budget ||
-              now_ms - (uint32_t)neap_span_cold(pool->oldest)->limit >=
-                  neap_pool_settings.delay_ms);
+              (keep < 0 && now_ms - (uint32_t)neap_span_cold(pool->oldest)->limit >=
+                               neap_pool_settings.delay_ms));
              i++)
             give_back(pool->oldest, 0);
     }

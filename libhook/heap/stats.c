@@ -17,11 +17,11 @@
 
 /* ---- numbers ---- */
 
-/* One walk, apart: segments of large blocks and all else. The walk tells a segment's
- * spans after the segment. */
+/* One walk, apart: live blocks that have a mapping, and all else. The walk tells a
+ * segment's spans after the segment. */
 struct parts {
     bool in_large;
-    uint64_t large_mapped, large_live, large_count;
+    uint64_t large_mapped, large_count;
     uint64_t live, free_count, largest_run;
 };
 
@@ -30,17 +30,15 @@ static void on_segment(void *context, const struct neap_heap_segment_view *segme
     struct parts *parts = context;
 
     parts->in_large = segment->kind == NEAP_HEAP_KIND_LARGE;
-    if (parts->in_large)
-        parts->large_mapped += segment->size;
 }
 
 static void on_span(void *context, const struct neap_heap_span_view *span)
 {
     struct parts *parts = context;
 
-    if (parts->in_large) {
-        parts->large_live += span->live * span->block_size;
-        parts->large_count += span->live;
+    if (parts->in_large && span->live) {
+        parts->large_mapped += span->size;
+        parts->large_count++;
         return;
     }
     parts->live += span->live * span->block_size;
@@ -287,7 +285,7 @@ int neap_heap_option(int parameter, int value)
     switch (parameter) {
     case M_TRIM_THRESHOLD: /* -1: never */
         neap_pool_settings.keep_units =
-            value < 0 ? UINT32_MAX : (uint32_t)value / NEAP_UNIT;
+            value < 0 ? INT64_MAX : value / (int64_t)NEAP_UNIT;
         break;
     case M_MMAP_THRESHOLD:
         taken = value >= 0 && value <= MAPPED_MAX;

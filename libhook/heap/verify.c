@@ -235,6 +235,17 @@ static const char *check_segment(const struct neap_segment *segment,
         }
         unit += cold->units;
     }
+    if (segment->pool == NEAP_POOL_LARGE) {
+        const struct neap_span *span = neap_map_find(segment->base);
+        const struct neap_span *next =
+            neap_map_find(segment->base + segment->units * NEAP_UNIT);
+
+        MUST(neap_span_cold(span)->units == segment->units,
+             "a segment of large blocks has more than one");
+        MUST(span->state != NEAP_SPAN_RUN || !next || next->state != NEAP_SPAN_RUN ||
+                 neap_span_cold(next)->segment->pool != NEAP_POOL_LARGE,
+             "two neighbouring runs are not joined");
+    }
     MUST(used == segment->used, "a segment's count of used units is wrong");
     return NULL;
 }
