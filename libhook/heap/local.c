@@ -464,6 +464,37 @@ void neap_local_begin(void)
     has_key = pthread_key_create(&key, thread_ends) == 0;
 }
 
+/*
+ * The queues anew, in the child. Threads that are gone may have been about to put a span
+ * into one; and a span that a heap took over may be in the queue of the one it was taken
+ * from: if restore made it be put into another, the two would run into each other.
+ */
+static void queue_anew(void)
+{
+    for (struct neap_local *local = neap_locals; local; local = local->next)
+        atomic_store_explicit(&local->queue, NULL, memory_order_relaxed);
+    neap_meta_forked();
+    for (struct neap_segment *segment = neap_segments; segment;
+         segment = segment->next) {
+        for (uint32_t unit = 0; unit < segment->units;) {
+            struct neap_span *span =
+                neap_map_find(segment->base + (uintptr_t)unit * NEAP_UNIT);
+            uint64_t remote = 0;
+
+            unit += neap_span_cold(span)->units;
+            if (atomic_load_explicit(&neap_span_cold(span)->queued,
+                                     memory_order_relaxed))
+                atomic_store_explicit(&neap_span_cold(span)->queued, 0,
+                                      memory_order_relaxed);
+            for (unsigned i = 0; span->state == NEAP_SPAN_SMALL && i < span->words; i++)
+                remote |= atomic_load_explicit(neap_span_remote(span, i),
+                                               memory_order_relaxed);
+            if (remote)
+                queue_put(owner_of(span), span);
+        }
+    }
+}
+
 void neap_local_forked(void)
 {
     for (struct neap_local *local = neap_locals; local; local = local->next) {
@@ -477,6 +508,9 @@ void neap_local_forked(void)
         dead = local;
         atomic_fetch_add_explicit(&dead_count, 1, memory_order_relaxed);
     }
+    /* Where there is one heap there are no queues. */
+    if (neap_locals && neap_locals->next)
+        queue_anew();
 }
 
 /* ---- allocation ---- */
