@@ -265,8 +265,10 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 # The malloc family is neap_heap_* by other names: a jump from one to the other would
 # cost a tenth of a malloc.
 heap_names := $(foreach n,malloc free calloc realloc reallocarray posix_memalign \
-    aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized,$(n)=neap_heap_$(n)) \
-    malloc_usable_size=neap_heap_usable_size \
+    aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized mallinfo \
+    mallinfo2,$(n)=neap_heap_$(n)) malloc_usable_size=neap_heap_usable_size \
+    malloc_info=neap_heap_info malloc_stats=neap_heap_stats \
+    malloc_trim=neap_heap_trim mallopt=neap_heap_option \
     $(foreach n,_ZdlPv _ZdaPv _ZdlPvm _ZdaPvm,$(n)=neap_heap_free)
 $(heap): $(heap_obj) libhook/heap/heap.map
 	$(call say,LD)
@@ -324,7 +326,9 @@ $(OUT)/bin/neap: Makefile
 
 # ---- tests ----
 
-$(OUT)/libhosted.a: $(filter-out %/daemon/main.o,$(neapd_obj)) $(query_obj)
+# The allocator as well, which knows nothing of the hook: sanitized where the tests are.
+$(OUT)/libhosted.a: $(filter-out %/daemon/main.o,$(neapd_obj)) $(query_obj) \
+    $(call hosted,$(filter-out %/preload.c,$(heap_src)))
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(OUT)/tests/unit/%: $(OUT)/obj/hosted/tests/unit/%.o \

@@ -108,7 +108,8 @@ static void set_current(struct neap_local *local, struct neap_span *span)
     local->kind[span->class].size = span->size;
 }
 
-/* The free blocks of a word of the current span are the heap's. False: there are none. */
+/* The free blocks of a word of the current span are the heap's. False: there are none.
+ */
 static bool hold_word(struct neap_kind *kind, struct neap_span *span, unsigned word)
 {
     _Atomic uint64_t *held = &neap_span_cold(span)->held[word];
@@ -160,7 +161,7 @@ static void emptied(struct neap_local *local, struct neap_span *span, bool locke
         return;
     }
     ready_remove(local, span);
-    cold->limit = NEAP_LIMIT_CURRENT;
+    cold->limit = NEAP_LIMIT_IDLE;
     cold->next = local->idle[span->class];
     local->idle[span->class] = span;
     local->idle_units += cold->units;
@@ -516,7 +517,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
         return false;
     whole = (before | bit) == neap_span_mask(span, index / 64) && is_over(span);
     queue_put(owner, span);
-    if (NEAP_UNLIKELY(whole) && waits_long(owner, span))
+    if (NEAP_UNLIKELY(whole) && !neap_local_hidden && waits_long(owner, span))
         purge(span);
     help(owner);
     return true;
@@ -530,10 +531,10 @@ static void unstack(struct neap_local *local)
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         struct neap_kind *kind = &local->kind[i];
 
-        atomic_store_explicit(
-            kind->held,
-            atomic_load_explicit(kind->held, memory_order_relaxed) & ~kind->free,
-            memory_order_relaxed);
+        atomic_store_explicit(kind->held,
+                              atomic_load_explicit(kind->held, memory_order_relaxed) &
+                                  ~kind->free,
+                              memory_order_relaxed);
         kind->free = 0;
         while (kind->top != kind->bottom) {
             uintptr_t address = (uintptr_t)(--kind->top)->block;
@@ -654,6 +655,35 @@ void neap_local_begin(void)
     neap_locals = &orphans;
 }
 
+/*
+ * The queues anew, in the child. Threads that are gone may have been about to put a
+ * span into one; and a span that a heap took over may be in the queue of the one it was
+ * taken from: if restore made it be put into another, the two would run into each
+ * other.
+ */
+static void queue_anew(void)
+{
+    for (struct neap_local *local = neap_locals; local; local = local->next)
+        atomic_store_explicit(&local->queue, NULL, memory_order_relaxed);
+    neap_meta_forked();
+    for (struct neap_segment *segment = neap_segments; segment;
+         segment = segment->next) {
+        for (uint32_t unit = 0; unit < segment->units;) {
+            struct neap_span *span =
+                neap_map_find(segment->base + (uintptr_t)unit * NEAP_UNIT);
+            struct neap_span_cold *cold = neap_span_cold(span);
+
+            unit += cold->units;
+            /* Looked at first, so that only what changes is copied. */
+            if (atomic_load_explicit(&cold->queued, memory_order_relaxed))
+                atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT,
+                                      memory_order_relaxed);
+            if (span->state == NEAP_SPAN_SMALL && neap_span_has_remote(span))
+                queue_put(owner_of(span), span);
+        }
+    }
+}
+
 void neap_local_forked(void)
 {
     for (struct neap_local *local = neap_locals; local; local = local->next) {
@@ -666,6 +696,9 @@ void neap_local_forked(void)
         local->next_dead = dead;
         dead = local;
     }
+    /* Where there is one heap besides the orphans' there are no queues. */
+    if (numbers > 1)
+        queue_anew();
 }
 
 /* ---- allocation ---- */
@@ -718,6 +751,9 @@ void *neap_local_refill(unsigned class, bool *fresh)
     if (!local)
         return NULL;
     kind = &local->kind[class];
+    /* Where the heap is hidden it is asked here first of all. */
+    if (kind->free)
+        return neap_kind_take(kind);
     for (;;) {
         span = local->current[class];
         if (span) {
