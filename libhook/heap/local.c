@@ -155,10 +155,13 @@ static void queue_put(struct neap_local *local, struct neap_span *span)
     struct neap_span_cold *cold = neap_span_cold(span);
     struct neap_span *first;
 
-    if (atomic_load_explicit(&cold->queued, memory_order_relaxed) ||
-        atomic_exchange_explicit(&cold->queued, 1, memory_order_acq_rel))
+    /* Be it queued or not: its owner may just have collected, and frees fast again. All
+     * in one order with the bit in remote[], see collect. */
+    if (!(atomic_load_explicit(&span->owner, memory_order_seq_cst) & NEAP_OWNER_SLOWLY))
+        atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_seq_cst);
+    if (atomic_load_explicit(&cold->queued, memory_order_seq_cst) ||
+        atomic_exchange_explicit(&cold->queued, 1, memory_order_seq_cst))
         return;
-    atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
     first = atomic_load_explicit(&local->queue, memory_order_relaxed);
     do {
         atomic_store_explicit(&cold->queue_next, first, memory_order_relaxed);
@@ -178,8 +181,9 @@ static void collect(struct neap_local *local, struct neap_span *span, bool locke
 {
     if (!neap_local_hidden &&
         atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed) == 0)
+        /* First this, then the bits: who sets one after that sets it again. */
         atomic_fetch_and_explicit(&span->owner, ~NEAP_OWNER_SLOWLY,
-                                  memory_order_relaxed);
+                                  memory_order_seq_cst);
     if (!neap_span_collect(span))
         return;
     if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL)
