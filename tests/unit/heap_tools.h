@@ -19,7 +19,7 @@
 #define HEAP_SANITIZED 0
 #endif
 /* Steps of a long test: fewer where each is slow. */
-#define HEAP_STEPS(count) ((count) / (HEAP_SANITIZED ? 10 : 1))
+#define HEAP_STEPS(count) ((count) / (HEAP_SANITIZED ? 16 : 1))
 
 /* Quiet, after errors it goes on; errors are counted. Once a program. */
 void heap_begin(void);

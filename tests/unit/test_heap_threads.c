@@ -237,7 +237,7 @@ static void threads_come_and_go(void **state)
                 early_heaps = heaps();
             }
             /* Spans come to lie here or there, but there are no more of them. */
-            assert_true(neap_os_mapped <= early + MIB / 2);
+            assert_true(neap_os_mapped <= early + 4 * MIB);
             assert_true(neap_pool_counts.used_units <= 128);
             assert_int_equal(heaps(), early_heaps);
         }

@@ -145,7 +145,7 @@ static void another_s_while_the_owner_works(void **state)
     pthread_t thread;
 
     (void)state;
-    for (unsigned round = 0; round < 20; round++) {
+    for (unsigned round = 0; round < 100; round++) {
         make(48);
         for (unsigned i = 0; i < BLOCKS; i++)
             atomic_store(&handed[i], NULL);
