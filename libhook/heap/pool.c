@@ -345,6 +345,11 @@ static bool grow_by_map(enum neap_pool pool, uint32_t units)
     return false;
 }
 
+static bool grow(enum neap_pool pool, uint32_t units)
+{
+    return (pool == NEAP_POOL_SMALL && grow_by_break(units)) || grow_by_map(pool, units);
+}
+
 /* ---- giving back ---- */
 
 /*
@@ -505,18 +510,31 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+/* A run that is long enough. Where the kernel gives no more, by a limit or because there
+ * is none, one of the other pool, or what comes of giving back all that is free. */
+static struct neap_span *find(enum neap_pool pool, uint32_t units)
 {
-    struct neap_span *run = bin_find(&pools[pool], units), *span;
+    struct neap_span *run = bin_find(&pools[pool], units);
 
-    if (!run) {
-        if (!(pool == NEAP_POOL_SMALL && grow_by_break(units)) &&
-            !grow_by_map(pool, units))
-            return NULL;
-        run = bin_find(&pools[pool], units);
-        if (!run)
+    if (run)
+        return run;
+    if (!grow(pool, units)) {
+        run = bin_find(&pools[NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool], units);
+        if (run)
+            return run;
+        if (neap_pool_counts.run_units < units || !neap_pool_trim(0) ||
+            !grow(pool, units))
             return NULL;
     }
+    return bin_find(&pools[pool], units);
+}
+
+struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+{
+    struct neap_span *run = find(pool, units), *span;
+
+    if (!run)
+        return NULL;
     span = cut(run, units, words);
     if (span && neap_span_cold(span)->dirty == 0)
         regret_taken(units);
