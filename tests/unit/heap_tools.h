@@ -13,13 +13,19 @@
 
 #include "libhook/heap/heap.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_THREAD__
+#define HEAP_TSAN 1
+#else
+#define HEAP_TSAN 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || HEAP_TSAN
 #define HEAP_SANITIZED 1
 #else
 #define HEAP_SANITIZED 0
 #endif
-/* Steps of a long test: fewer where each is slow. */
+/* Steps of a long test: fewer where each is slow, fewest for one thread under TSan. */
 #define HEAP_STEPS(count) ((count) / (HEAP_SANITIZED ? 16 : 1))
+#define HEAP_STEPS_ALONE(count) (HEAP_STEPS(count) / (HEAP_TSAN ? 8 : 1))
 
 /* Quiet, after errors it goes on; errors are counted. Once a program. */
 void heap_begin(void);

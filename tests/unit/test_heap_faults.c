@@ -252,6 +252,9 @@ static int status_of(pid_t pid)
     return WEXITSTATUS(status);
 }
 
+#define EACH (HEAP_TSAN ? 2u : HEAP_SANITIZED ? 5u : 16u)
+#define THEN (HEAP_SANITIZED ? 97u : 11u)
+
 /* Every call in turn, as long as it is reached: the first ones each, then some. */
 static void each_call_fails(enum kind kind)
 {
@@ -259,7 +262,7 @@ static void each_call_fails(enum kind kind)
         int status = FINE;
         unsigned at = 1;
 
-        for (; status == FINE && at < 400; at += at < 16 ? 1 : HEAP_SANITIZED ? 29 : 11) {
+        for (; status == FINE && at < 400; at += at < EACH ? 1 : THEN) {
             pid_t pid = fork();
 
             if (pid == 0)

@@ -210,7 +210,7 @@ static void each_mix_by_itself(void **state)
                                                   : 60000;
 
         for (uint64_t seed = 1; seed <= 2; seed++)
-            run(&mixes[i], HEAP_STEPS(steps), seed * 100 + i);
+            run(&mixes[i], HEAP_STEPS_ALONE(steps), seed * 100 + i);
     }
 }
 
@@ -226,7 +226,7 @@ static void one_mix_after_the_other(void **state)
             const struct mix *mix = &mixes[heap_random(&model.random) % MIXES];
             unsigned steps = mix->most <= 32768 ? 60000 : 8000;
 
-            live(&model, mix, HEAP_STEPS(steps),
+            live(&model, mix, HEAP_STEPS_ALONE(steps),
                  20 + (unsigned)(heap_random(&model.random) % 75));
         }
         end(&model);
