@@ -82,9 +82,9 @@ static uintptr_t faulty_brk(uintptr_t to)
     return then;
 }
 
-static long faulty_mmap(size_t size, int prot, int flags)
+static long faulty_mmap(uintptr_t where, size_t size, int prot, int flags)
 {
-    long at = fails(MMAP) ? -ENOMEM : healthy.mmap(size, prot, flags);
+    long at = fails(MMAP) ? -ENOMEM : healthy.mmap(where, size, prot, flags);
 
     mapped += (unsigned long)at > -4096ul ? 0 : size;
     return at;
