@@ -210,12 +210,15 @@ static void queue_put(struct neap_local *local, struct neap_span *span)
     struct neap_span *first;
     uint32_t not = NEAP_QUEUED_NOT;
 
-    if (atomic_load_explicit(&cold->queued, memory_order_relaxed) != NEAP_QUEUED_NOT ||
+    /* Be it queued or not: its owner may just have collected, and frees fast again. All
+     * in one order with the bit in remote[], see collect. */
+    if (!(atomic_load_explicit(&span->owner, memory_order_seq_cst) & NEAP_OWNER_SLOWLY))
+        atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_seq_cst);
+    if (atomic_load_explicit(&cold->queued, memory_order_seq_cst) != NEAP_QUEUED_NOT ||
         !atomic_compare_exchange_strong_explicit(&cold->queued, &not, NEAP_QUEUED,
-                                                 memory_order_acq_rel,
-                                                 memory_order_relaxed))
+                                                 memory_order_seq_cst,
+                                                 memory_order_seq_cst))
         return;
-    atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
     first = atomic_load_explicit(&local->queue, memory_order_relaxed);
     do {
         atomic_store_explicit(&cold->queue_next, first, memory_order_relaxed);
@@ -258,8 +261,9 @@ static void collect(struct neap_local *local, struct neap_span *span, bool out,
 
     if (!neap_local_hidden &&
         atomic_load_explicit(&cold->marks, memory_order_relaxed) == 0)
+        /* First this, then the bits: who sets one after that sets it again. */
         atomic_fetch_and_explicit(&span->owner, ~NEAP_OWNER_SLOWLY,
-                                  memory_order_relaxed);
+                                  memory_order_seq_cst);
     some = neap_span_collect(span);
     /* Who sets a bit from here on queues it again; who did before is looked for. */
     atomic_store_explicit(&cold->queued, out ? NEAP_QUEUED_NOT : queued,
