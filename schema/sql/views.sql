@@ -50,6 +50,12 @@ SELECT m.ts_ns, p.pid, m.tid, m.op, m.address, m.size, m.old_address, m.old_size
        m.prot, m.flags, m.source, m.stack AS stack_id
 FROM raw_map m JOIN raw_process p ON p.id = m.process;
 
+CREATE VIEW memory_error AS
+SELECT e.ts_ns, p.pid, e.tid, e.kind, e.address, e.block, e.size,
+       e.alloc_stack AS alloc_stack_id, e.free_stack AS free_stack_id,
+       e.stack AS stack_id
+FROM raw_memory_error e JOIN raw_process p ON p.id = e.process;
+
 CREATE VIEW loss AS
 SELECT l.ts_ns, p.pid, l.what, l.count, l.bytes
 FROM raw_loss l LEFT JOIN raw_process p ON p.id = l.process;
