@@ -9,6 +9,7 @@
 #include "libhook/gate.h"
 #include "libhook/life.h"
 #include "libhook/link.h"
+#include "libhook/marks.h"
 #include "libhook/sys.h"
 
 #define DOUBLE_EVERY 1024u /* samples above NEAP_TABLE_HIGH */
@@ -78,6 +79,8 @@ void neap_samples_keep(uint32_t index, uint64_t address,
     /* Pairs with the acquire of whoever reads the key: the slot is whole. */
     atomic_store_explicit(&table->key[index], address, memory_order_release);
     neap_filter_add((const void *)(uintptr_t)address);
+    if (neap_real.heap)
+        neap_marks_put(index, (const void *)(uintptr_t)address);
     used =
         atomic_fetch_add_explicit(&neap_process->table_used, 1, memory_order_relaxed);
     if (NEAP_UNLIKELY(used >= NEAP_TABLE_HIGH) &&
@@ -117,6 +120,8 @@ void neap_samples_drop(uint32_t index, const void *block)
     struct neap_table *table = table_now();
 
     neap_filter_remove(block);
+    if (neap_real.heap)
+        neap_marks_drop(index, block);
     atomic_fetch_sub_explicit(&neap_process->table_used, 1, memory_order_relaxed);
     /* Pairs with the acquire of the next claim. */
     atomic_store_explicit(&table->key[index], 0, memory_order_release);

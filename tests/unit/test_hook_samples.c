@@ -8,6 +8,7 @@
  * Links: libhook/lane.c libhook/life.c libhook/link.c libhook/modules.c
  * Links: libhook/oracle.c libhook/real.c libhook/selfmem.c libhook/stack.c
  * Links: libhook/stackset.c libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: libhook/ownheap.c libhook/marks.c libhook/heap/%.c libhook/enter.c
  * Links: tests/unit/hook_process.c
  */
 #include "libhook/samples.h"
@@ -65,7 +66,8 @@ static unsigned keys_in_use(void)
 static bool filter_is_empty(void)
 {
     for (unsigned i = 0; i < 1u << NEAP_FILTER_BITS; i++)
-        if (neap_filter[i] != 0)
+        if (neap_filter[NEAP_FILTER_FREE][i] != 0 ||
+            neap_filter[NEAP_FILTER_REALLOC][i] != 0)
             return false;
     return true;
 }
