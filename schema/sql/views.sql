@@ -5,7 +5,9 @@
 CREATE VIEW recording AS
 SELECT version, command, start_utc AS start, duration_ns, host, kernel, machine, mode,
        interval, policy, finished, max_size,
-       (SELECT pid FROM raw_process WHERE id = main_process) AS pid
+       (SELECT pid FROM raw_process WHERE id = main_process) AS pid,
+       (SELECT iif(allocator = 'neap', 'neap', 'app') FROM raw_process
+        WHERE id = main_process) AS allocator
 FROM raw_recording;
 
 CREATE VIEW switch AS
