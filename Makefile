@@ -35,7 +35,7 @@ PACKAGES ?= install
 goals := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out help clean format,$(goals)),)
 ifneq ($(PACKAGES),no)
-job := $(if $(filter bench,$(goals)),bench,$(if $(filter check test lint% fuzz% \
+job := $(if $(filter bench%,$(goals)),bench,$(if $(filter check test lint% fuzz% \
     units,$(goals)),check,build))
 $(shell tools/packages.sh $(if $(filter say,$(PACKAGES)),-n) $(job) >&2)
 ifneq ($(.SHELLSTATUS),0)
@@ -95,7 +95,8 @@ schema_src := $(wildcard schema/base/*.c schema/store/*.c)
 wire_src := $(wildcard schema/wire/*.c)
 daemon_src := $(wildcard daemon/*.c daemon/*/*.c)
 query_src := $(wildcard bindings/query/*.c)
-hook_src := $(wildcard libhook/*.c libhook/*/*.c)
+hook_src := $(filter-out libhook/heap/preload.c,$(wildcard libhook/*.c libhook/*/*.c))
+heap_src := $(wildcard libhook/heap/*.c)
 ext_src := $(wildcard bindings/ext/*.c)
 python_src := $(shell find bindings/neaptide -type f ! -name '*.pyc' 2>/dev/null)
 unit_src := $(wildcard tests/unit/test_*.c)
@@ -107,6 +108,7 @@ hook_o = $(patsubst %.c,$(B)/obj/hook/%.o,$(1))
 schema_obj := $(call hosted,$(schema_src)) $(OUT)/obj/gen/sql.o
 neapd_obj := $(schema_obj) $(call hosted,$(wire_src) $(daemon_src))
 hook_obj := $(call hook_o,$(hook_src) $(wire_src))
+heap_obj := $(call hook_o,$(heap_src))
 query_obj := $(call hosted,$(query_src))
 ext_obj := $(ext_src:%.c=$(B)/obj/ext/%.o)
 sql_src := $(wildcard bindings/loadable/*.c)
@@ -116,6 +118,7 @@ sql_obj := $(patsubst %.c,$(B)/obj/sql/%.o,$(sql_src) bindings/query/event_table
 
 neapd := $(if $(wildcard daemon/main.c),$(OUT)/bin/neapd)
 hook := $(if $(wildcard libhook/libhook.map),$(if $(hook_src),$(OUT)/lib/libneap.so))
+heap := $(if $(heap_src),$(B)/lib/libneapheap.so)
 sql := $(if $(sql_src),$(B)/lib/libneapsql.so)
 ext := $(if $(ext_src),$(B)/python/neaptide/_neap.abi3.so)
 package := $(if $(python_src),$(B)/python/.made)
@@ -124,6 +127,10 @@ fuzzers := $(fuzz_src:tests/fuzz/%.c=$(B)/fuzz/%)
 targets := $(patsubst tests/targets/%,$(B)/targets/%,$(addsuffix .so,$(basename \
     $(filter tests/targets/lib%,$(target_src)))) $(basename \
     $(filter-out tests/targets/lib%,$(target_src))))
+heap_bench_src := $(wildcard tests/bench/heap/*.c tests/bench/heap/*.cc)
+heap_bench := $(patsubst tests/bench/heap/%,$(B)/bench/heap/%,$(addsuffix .so,$(basename \
+    $(filter tests/bench/heap/lib%,$(heap_bench_src)))) $(basename \
+    $(filter-out tests/bench/heap/lib%,$(heap_bench_src))))
 
 # What the heads of tests and targets ask for, as words "path=word".
 links := $(if $(unit_src)$(target_src),$(shell awk 'FNR < 20 && /Links:/ { \
@@ -141,16 +148,17 @@ asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \
 
 # ---- what people ask for ----
 
-.PHONY: all neapd hook sql ext package units targets fuzzers demo check test fuzz bench \
-    lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
+.PHONY: all neapd hook heap sql ext package units targets fuzzers demo check test fuzz bench \
+    bench-heap heap-programs lint lint-format lint-tidy lint-ruff lint-mypy lint-stub format venv install clean \
     help FORCE
 
-all: neapd hook sql package ## build neap, neapd, the libraries and the Python package
+all: neapd hook heap sql package ## build neap, neapd, the libraries and the Python package
 
 # Sanitizers are for our C programs: the library in the target and the extension in
 # Python would need theirs loaded first, so a sanitized tree has the plain ones.
 neapd: $(neapd) ## build build/bin/neapd alone
 hook: $(hook) ## build build/lib/libneap.so alone
+heap: $(heap) ## build build/lib/libneapheap.so, the allocator alone
 sql: $(sql) ## build build/lib/libneapsql.so alone
 ext: $(ext) ## build the Python extension alone
 ifdef SANITIZE
@@ -170,10 +178,10 @@ demo: all ## record a program with a leak in it and show what is found
 quick := tests/house tests/python $(wildcard $(patsubst %,tests/integration/test_%.py, \
     exact peak ends))
 
-test: all units targets venv ## the quick tests
+test: all units targets heap-programs venv ## the quick tests
 	@$(PYTEST) -q -n auto -m 'not slow' $(quick)
 
-check: all units targets fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
+check: all units targets heap-programs fuzzers venv ## every test: quick ones, sanitizers, fuzzers, lint
 	@$(MAKE) --no-print-directory SANITIZE=address,undefined all units
 	@$(MAKE) --no-print-directory SANITIZE=thread units
 	@$(PYTEST) tests
@@ -188,6 +196,12 @@ bench: all $(B)/bench-ingest $(VENV_BENCH)/.made ## measure beside other tools; 
 	@$(VENV_BENCH)/bin/python tests/bench/bench.py $(if $(QUICK),--quick) \
 	    --json $(B)/bench/results.json --markdown $(bench_docs)/benchmarks.md \
 	    --plots $(bench_docs)
+
+bench-heap: all heap-programs ## measure our allocator beside others; QUICK=1 takes minutes
+	@mkdir -p $(B)/bench
+	@$(PYTHON) tests/bench/heap.py $(if $(QUICK),--quick) \
+	    --json $(B)/bench/heap.json --markdown $(bench_docs)/benchmarks-heap.md
+heap-programs: $(heap_bench)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
@@ -249,6 +263,18 @@ $(OUT)/lib/libneap.so: $(hook_obj) libhook/libhook.map
 	$(Q)$(CC) -shared $(LDFLAGS) $(hook_obj) -Wl,--version-script=libhook/libhook.map \
 	    -Wl,-soname,libneap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
 	    -Wl,-z,nodelete -o $@
+
+# The malloc family is neap_heap_* by other names: a jump from one to the other would
+# cost a tenth of a malloc.
+heap_names := $(foreach n,malloc free calloc realloc reallocarray posix_memalign \
+    aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized,$(n)=neap_heap_$(n)) \
+    malloc_usable_size=neap_heap_usable_size
+$(heap): $(heap_obj) libhook/heap/heap.map
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared $(LDFLAGS) $(heap_obj) -Wl,--version-script=libhook/heap/heap.map \
+	    -Wl,-soname,libneapheap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
+	    -Wl,-z,nodelete $(heap_names:%=-Wl,--defsym=%) -o $@
 
 $(B)/lib/libneapsql.so: $(sql_obj)
 	$(call say,LD)
@@ -343,6 +369,24 @@ $(B)/bench-%: $(B)/obj/hosted/tests/bench/%.o $(B)/libhosted.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ $(HOSTED_LIBS) -o $@
 
+# Nothing of what they allocate may be folded away; else they are as programs are built.
+HEAP_BENCH := -D_GNU_SOURCE -Wall -Wextra -Wshadow -Werror -O2 -g -fno-builtin-malloc \
+    -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -pthread -MMD -MP
+$(B)/bench/heap/lib%.so: tests/bench/heap/lib%.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(HEAP_BENCH) -fPIC -shared -MF $@.d -MT $@ $< -o $@
+
+$(B)/bench/heap/%: tests/bench/heap/%.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(HEAP_BENCH) -MF $@.d -MT $@ $< -o $@
+
+$(B)/bench/heap/%: tests/bench/heap/%.cc
+	$(call say,CXX)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=gnu++17 $(HEAP_BENCH) -MF $@.d -MT $@ $< -o $@
+
 # Fuzzers hold the pure parts only: wire, base, the parsers of the daemon, and the
 # reader of unwind tables.
 fuzz_parts := libhook/cfi.c libhook/cfi_apply.c $(wire_src) $(wildcard schema/base/*.c) \
@@ -436,7 +480,7 @@ install: all ## install under PREFIX (/usr/local); DESTDIR is honoured
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/neaptide/bin \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	install -m 755 $(B)/bin/neap $(B)/bin/neapd $(DESTDIR)$(PREFIX)/lib/neaptide/bin
-	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapsql.so \
+	install -m 755 $(B)/lib/libneap.so $(B)/lib/libneapheap.so $(B)/lib/libneapsql.so \
 	    $(DESTDIR)$(PREFIX)/lib/neaptide/lib
 	cp -R $(B)/python/neaptide $(DESTDIR)$(PREFIX)/lib/neaptide/python
 	find $(DESTDIR)$(PREFIX)/lib/neaptide -name __pycache__ -prune -exec rm -rf {} +

@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* libneapheap.so exports them under the names of the malloc family (heap.map). */
+#pragma GCC visibility push(default)
+
 /* ---- the malloc family ---- */
 
 void *neap_heap_malloc(size_t size);
@@ -28,7 +31,9 @@ void *neap_heap_valloc(size_t size);
 void *neap_heap_pvalloc(size_t size);
 void neap_heap_free_sized(void *block, size_t size);
 void neap_heap_free_aligned_sized(void *block, size_t align, size_t size);
-size_t neap_heap_usable_size(const void *block); /* 0 for NULL and what is not ours */
+size_t neap_heap_usable_size(void *block); /* 0 for NULL and what is not ours */
+
+#pragma GCC visibility pop
 
 /* ---- giving back, settings ---- */
 

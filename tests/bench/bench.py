@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import measure
 import page
 import plots
+from host import in_turn, machine, package_versions, say
 from measure import ToolError
 from programs import (
     BIN,
@@ -47,20 +46,6 @@ PACKAGES = (
 )
 
 
-def say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-def machine() -> str:
-    model = "unknown CPU"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} CPUs ({model}), {gib:.0f} GiB, Linux {platform.release()}"
-
-
 def versions() -> dict[str, str]:
     found = {
         "Neaptide": check_command([str(BIN / "neapd"), "--version"]),
@@ -68,12 +53,7 @@ def versions() -> dict[str, str]:
         "gcc": check_command(["gcc", "-dumpfullversion"]),
         "CPython": platform.python_version(),
     }
-    for package in PACKAGES:
-        words = ["dpkg-query", "-W", "-f", "${Version}", package]
-        try:
-            found[package] = check_command(words)
-        except (ToolError, IndexError):
-            pass
+    found.update(package_versions(PACKAGES))
     try:
         found["memray"] = importlib.metadata.version("memray")
     except importlib.metadata.PackageNotFoundError:
@@ -135,9 +115,7 @@ def measure_round(
 ) -> None:
     for program, found in todo:
         fit = [t for t in kit if t.fits(program) and number < t.rounds_of(program)]
-        # Another first each round, and every other round backwards.
-        fit = fit[number % len(fit) :] + fit[: number % len(fit)] if fit else []
-        for tool in fit[::-1] if number % 2 else fit:
+        for tool in in_turn(fit, number):
             if tool.name in found.failed or "plain" in found.failed:
                 continue
             try:

@@ -31,6 +31,7 @@ class Usage:
     tool_kib: int
     rate: float
     said: str
+    wall_s: float = 0.0
 
 
 def prepare() -> None:
@@ -78,7 +79,8 @@ def run(
     preload = f"{extra.pop('LD_PRELOAD', '')}:{work / 'libcpu.so'}".lstrip(":")
     env = dict(os.environ, LC_ALL="C", PYTHONHASHSEED="0", **extra)
     env.update(BENCH_CPU=str(usage), LD_PRELOAD=preload)
-    deadline = time.monotonic() + timeout
+    start = time.monotonic()
+    deadline = start + timeout
     rate, late, done = 0.0, False, False
     with errors.open("wb") as said:
         process = subprocess.Popen(
@@ -103,6 +105,7 @@ def run(
         if not done:
             os.killpg(process.pid, signal.SIGKILL)
         _, status, used = os.wait4(process.pid, 0)
+        wall_s = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         cpu = _seconds(used) + _reap_rest(time.monotonic() + 60)
     text = errors.read_text(errors="replace")
@@ -113,7 +116,9 @@ def run(
         raise ToolError(
             f"ended with status {process.returncode}: {' '.join(lines[-2:])}"
         )
-    return _read(usage, target, cpu, rate, text)
+    result = _read(usage, target, cpu, rate, text)
+    result.wall_s = wall_s
+    return result
 
 
 def _read(usage: Path, target: str, whole: float, rate: float, said: str) -> Usage:

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The malloc family. What is fast stands here whole: a block from the heap's word of its
+ * class, a block of the caller's own back to its span. 2 loads and a store for malloc
+ * besides the class; a free looks at no byte of the block.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "libhook/heap/check.h"
+#include "libhook/heap/heap.h"
+#include "libhook/heap/large.h"
+#include "libhook/heap/local.h"
+#include "libhook/heap/map.h"
+#include "libhook/heap/span.h"
+#include "libhook/heap/start.h"
+
+static NEAP_COLD void *no_memory(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* ---- allocation ---- */
+
+static __attribute__((noinline)) void *malloc_slowly(size_t size, size_t align,
+                                                     bool *fresh)
+{
+    void *block;
+
+    *fresh = false;
+    neap_heap_start();
+    if (size > NEAP_SIZE_MAX)
+        return no_memory();
+    if (NEAP_UNLIKELY(neap_check_level != 0))
+        block = neap_check_alloc(size, align, fresh);
+    else if (size <= NEAP_SMALL_MAX && align <= 16)
+        block = neap_local_refill(neap_class_of(size), fresh);
+    else
+        block = neap_large_alloc(size, align, fresh);
+    return NEAP_LIKELY(block != NULL) ? block : no_memory();
+}
+
+static __attribute__((noinline)) void *malloc_refill(size_t size)
+{
+    bool fresh;
+
+    return malloc_slowly(size, 16, &fresh);
+}
+
+/* NULL: neither the stack nor the word has one. */
+NEAP_ALWAYS_INLINE void *from_heap(unsigned class)
+{
+    struct neap_kind *kind = &neap_local->kind[class];
+    struct neap_entry *entry = kind->top;
+
+    if (NEAP_LIKELY(entry != kind->bottom)) {
+        entry--;
+        kind->top = entry;
+        atomic_store_explicit(
+            entry->word,
+            atomic_load_explicit(entry->word, memory_order_relaxed) | entry->bit,
+            memory_order_relaxed);
+        return entry->block;
+    }
+    return neap_kind_take(kind);
+}
+
+void *neap_heap_malloc(size_t size)
+{
+    unsigned class;
+    void *block;
+
+    if (NEAP_LIKELY(size <= 1024))
+        class = neap_class_small[(size + 15) >> 4];
+    else if (NEAP_LIKELY(size <= NEAP_SMALL_MAX))
+        class = neap_class_medium(size);
+    else
+        return malloc_refill(size);
+    block = from_heap(class);
+    return NEAP_LIKELY(block != NULL) ? block : malloc_refill(size);
+}
+
+void *neap_heap_calloc(size_t count, size_t size)
+{
+    bool fresh = false;
+    size_t total;
+    void *block;
+
+    if (__builtin_mul_overflow(count, size, &total))
+        return no_memory();
+    /* Blocks of a page or more may be fresh, which only the slow way knows of; where the
+     * word has one it has been used before. */
+    block = total <= NEAP_SMALL_MAX ? from_heap(neap_class_of(total)) : NULL;
+    if (!block)
+        block = malloc_slowly(total, 16, &fresh);
+    return block && !fresh ? memset(block, 0, total) : block;
+}
+
+/*
+ * Small blocks of a class whose size the alignment divides are aligned by themselves:
+ * spans begin on their size's alignment, up to a page.
+ */
+static void *aligned(size_t align, size_t size)
+{
+    bool fresh;
+
+    if (align <= 16)
+        return neap_heap_malloc(size);
+    if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
+        return no_memory();
+    if (align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX && !neap_check_level) {
+        size_t rounded = (size + align - 1) & ~(align - 1);
+
+        if (rounded < align)
+            rounded = align;
+        while (rounded <= NEAP_SMALL_MAX &&
+               neap_class_size(neap_class_of(rounded)) % align != 0)
+            rounded += align;
+        if (rounded <= NEAP_SMALL_MAX)
+            return neap_heap_malloc(rounded);
+    }
+    return malloc_slowly(size, align, &fresh);
+}
+
+static bool is_power_of_two(size_t value)
+{
+    return value && (value & (value - 1)) == 0;
+}
+
+int neap_heap_posix_memalign(void **ret, size_t align, size_t size)
+{
+    int saved = errno;
+    void *block;
+
+    if (!is_power_of_two(align) || align % sizeof(void *) != 0)
+        return EINVAL;
+    block = aligned(align, size);
+    errno = saved;
+    if (!block)
+        return ENOMEM;
+    *ret = block;
+    return 0;
+}
+
+/* glibc's aligned_alloc is memalign up to 2.37, and refuses no alignment that memalign
+ * rounds up: ours takes powers of two, as the standard has it. */
+void *neap_heap_aligned_alloc(size_t align, size_t size)
+{
+    if (!is_power_of_two(align)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return aligned(align, size);
+}
+
+void *neap_heap_memalign(size_t align, size_t size)
+{
+    if (align > NEAP_SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    while (!is_power_of_two(align)) /* rounded up, as glibc does */
+        align = align ? (align | (align - 1)) + 1 : 1;
+    return aligned(align, size);
+}
+
+void *neap_heap_valloc(size_t size)
+{
+    return aligned(NEAP_HEAP_PAGE, size);
+}
+
+void *neap_heap_pvalloc(size_t size)
+{
+    if (size > NEAP_SIZE_MAX)
+        return no_memory();
+    return aligned(NEAP_HEAP_PAGE,
+                   (size + NEAP_HEAP_PAGE - 1) & ~(size_t)(NEAP_HEAP_PAGE - 1));
+}
+
+/* ---- free ---- */
+
+static __attribute__((noinline)) void free_slowly(void *block, struct neap_span *span)
+{
+    uint32_t index;
+
+    if (!block)
+        return;
+    if (span && atomic_load_explicit(&neap_span_cold(span)->marks,
+                                     memory_order_relaxed))
+        neap_check_marked(block);
+    if (NEAP_UNLIKELY(neap_check_level != 0) && neap_check_frees(span, block))
+        return;
+    if (span && span->state == NEAP_SPAN_SMALL) {
+        if (!neap_span_index(span, (uintptr_t)block, &index) ||
+            index >= span->capacity || !neap_local_free(span, index))
+            neap_check_wrong_free(block);
+    } else if (!neap_large_free(block)) {
+        neap_check_wrong_free(block);
+    }
+}
+
+void neap_heap_free(void *block)
+{
+    struct neap_span *span = neap_map_find((uintptr_t)block);
+    struct neap_local *local = neap_local;
+    struct neap_kind *kind;
+    struct neap_entry *entry;
+    _Atomic uint64_t *word;
+    uint64_t live, bit;
+    uint32_t index;
+
+    if (NEAP_UNLIKELY(!span || atomic_load_explicit(&span->owner, memory_order_relaxed) !=
+                                   (uintptr_t)local ||
+                      !neap_span_index(span, (uintptr_t)block, &index))) {
+        free_slowly(block, span);
+        return;
+    }
+    word = &span->live[index >> 6];
+    bit = 1ull << (index & 63);
+    live = atomic_load_explicit(word, memory_order_relaxed);
+    if (NEAP_UNLIKELY(!(live & bit))) {
+        neap_check_wrong_free(block);
+        return;
+    }
+    atomic_store_explicit(word, live ^ bit, memory_order_relaxed);
+    kind = &local->kind[span->class];
+    entry = kind->top;
+    if (NEAP_LIKELY(entry != kind->end)) {
+        kind->top = entry + 1;
+        *entry = (struct neap_entry){block, word, bit};
+    } else {
+        neap_local_give(local, span, index);
+    }
+}
+
+/* C23: the size is the program's word for what it freed; a wrong one is an error. */
+void neap_heap_free_sized(void *block, size_t size)
+{
+    if (block && neap_check_size(block, size))
+        neap_heap_free(block);
+}
+
+void neap_heap_free_aligned_sized(void *block, size_t align, size_t size)
+{
+    (void)align;
+    neap_heap_free_sized(block, size);
+}
+
+/* ---- sizes ---- */
+
+size_t neap_heap_usable_size(void *block)
+{
+    struct neap_span *span = neap_map_find_any((uintptr_t)block);
+
+    if (!span)
+        return 0;
+    if (NEAP_UNLIKELY(neap_check_level != 0))
+        return neap_check_usable(span, block);
+    if (span->state == NEAP_SPAN_SMALL)
+        return span->size;
+    return span->state == NEAP_SPAN_LARGE ? neap_span_cold(span)->bytes : 0;
+}
+
+void *neap_heap_realloc(void *block, size_t size)
+{
+    size_t old;
+    void *moved;
+
+    if (!block)
+        return neap_heap_malloc(size);
+    if (size == 0) {
+        neap_heap_free(block);
+        return NULL;
+    }
+    if (NEAP_UNLIKELY(size > NEAP_SIZE_MAX))
+        return no_memory();
+    old = neap_heap_usable_size(block);
+    if (NEAP_UNLIKELY(old == 0)) {
+        neap_check_wrong_free(block);
+        return no_memory();
+    }
+    /* In place, unless more than half of it would lie idle. */
+    if (size <= old && size >= old / 2 && !neap_check_level)
+        return block;
+    if (old > NEAP_SMALL_MAX && size > NEAP_SMALL_MAX && !neap_check_level) {
+        moved = neap_large_resize(block, size);
+        if (moved)
+            return moved;
+    }
+    moved = neap_heap_malloc(size);
+    if (!moved)
+        return NULL;
+    memcpy(moved, block, size < old ? size : old);
+    neap_heap_free(block);
+    return moved;
+}
+
+void *neap_heap_reallocarray(void *block, size_t count, size_t size)
+{
+    size_t total;
+
+    if (__builtin_mul_overflow(count, size, &total))
+        return no_memory();
+    return neap_heap_realloc(block, total);
+}
+
+/* ---- marks ---- */
+
+void neap_heap_mark(void *block)
+{
+    struct neap_span *span = neap_map_find_any((uintptr_t)block);
+
+    if (!span)
+        return;
+    atomic_fetch_add_explicit(&neap_span_cold(span)->marks, 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
+}
+
+void neap_heap_unmark(void *block)
+{
+    struct neap_span *span = neap_map_find_any((uintptr_t)block);
+
+    /* The slow way of the next free finds that there is none, see local.c. */
+    if (span)
+        atomic_fetch_sub_explicit(&neap_span_cold(span)->marks, 1,
+                                  memory_order_relaxed);
+}
