@@ -18,10 +18,16 @@
 
 #include "libhook/enter.h"
 #include "libhook/heap/heap.h"
-#include "libhook/heap/stats.h"
 #include "libhook/marks.h"
 #include "libhook/samples.h"
 #include "libhook/unwind.h"
+
+/* libhook/heap/stats.h; without them nobody answers. */
+#define STATS __attribute__((weak))
+STATS struct mallinfo2 neap_heap_mallinfo2(void);
+STATS int neap_heap_info(int options, FILE *file);
+STATS void neap_heap_stats(void);
+STATS bool neap_heap_option(int parameter, int value);
 
 /* ---- what waits ---- */
 
@@ -223,14 +229,9 @@ static void freed(void *block)
 
 /* ---- in place of the next allocator ---- */
 
-static size_t usable_size(void *block)
-{
-    return neap_heap_usable_size(block);
-}
-
 static int option(int parameter, int value)
 {
-    return neap_heap_option(parameter, value);
+    return neap_heap_option ? neap_heap_option(parameter, value) : 0;
 }
 
 static int trim(size_t pad)
@@ -275,12 +276,12 @@ static void serve(void)
     SERVE(valloc);
     SERVE(pvalloc);
 #undef SERVE
-    neap_real.malloc_usable_size = usable_size;
+    neap_real.malloc_usable_size = neap_heap_usable_size;
     neap_real.mallopt = option;
     neap_real.malloc_trim = trim;
     neap_real.malloc_stats = neap_heap_stats;
     neap_real.malloc_info = neap_heap_info;
-    neap_real.mallinfo = info;
+    neap_real.mallinfo = neap_heap_mallinfo2 ? info : NULL;
     neap_real.mallinfo2 = neap_heap_mallinfo2;
 }
 
