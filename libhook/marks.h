@@ -3,10 +3,11 @@
  * Which blocks are marked in our own allocator: the sampled ones that are live, each by
  * the number of its slot in the table of samples.
  *
- * A block loses its mark when it is freed, or when the sample ends while the block
- * stays where it is (realloc in place), whichever comes first, and only once. In a
- * forked child the table is gone and the heap with its marks is not: this list is
- * inherited with it, and cleared when the child knows what it is.
+ * A block has its mark as long as its key stands in the table: it loses it to whoever
+ * claims the key, which is before the block is freed or moved, and gets it back when a
+ * realloc fails. In a forked child the table is gone and the heap with its marks is
+ * not: this list is inherited with it, and cleared when the child knows what it is.
+ * Whoever takes a mark off the list unmarks the block, and nobody else.
  */
 #ifndef NEAP_LIBHOOK_MARKS_H
 #define NEAP_LIBHOOK_MARKS_H

@@ -200,8 +200,8 @@ static uint64_t stack_token(void)
 }
 
 /*
- * A block near a marked one, or such a one itself. The gate let its free pass; or it is
- * freed in the middle of a realloc that has claimed its sample, which tells of it.
+ * A block near a marked one, or such a one itself, whose free the gate let pass. In a
+ * child that has not connected yet it is a sample of its parent's.
  */
 static void freed(void *block)
 {

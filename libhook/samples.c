@@ -109,8 +109,11 @@ uint32_t neap_samples_take(const void *block)
 
         if (key == address && atomic_compare_exchange_strong_explicit(
                                   &table->key[at], &key, NEAP_TABLE_CLAIMED,
-                                  memory_order_acquire, memory_order_relaxed))
+                                  memory_order_acquire, memory_order_relaxed)) {
+            if (neap_real.heap)
+                neap_marks_drop(at, block);
             return at;
+        }
     }
     return NEAP_SAMPLES_NONE;
 }
@@ -120,8 +123,6 @@ void neap_samples_drop(uint32_t index, const void *block)
     struct neap_table *table = table_now();
 
     neap_filter_remove(block);
-    if (neap_real.heap)
-        neap_marks_drop(index, block);
     atomic_fetch_sub_explicit(&neap_process->table_used, 1, memory_order_relaxed);
     /* Pairs with the acquire of the next claim. */
     atomic_store_explicit(&table->key[index], 0, memory_order_release);
@@ -129,6 +130,8 @@ void neap_samples_drop(uint32_t index, const void *block)
 
 void neap_samples_return(uint32_t index, const void *block)
 {
+    if (neap_real.heap)
+        neap_marks_put(index, block);
     atomic_store_explicit(&table_now()->key[index], (uint64_t)(uintptr_t)block,
                           memory_order_release);
 }

@@ -73,7 +73,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def reply(mode: int, processes: int, interval: int = 0, magic: int = MAGIC) -> bytes:
-    return struct.pack("<QIIIIQ", magic, 2, mode, processes, 0, interval)
+    return struct.pack("<QIIIIQ", magic, 3, mode, processes, 0, interval)
 
 
 @pytest.mark.parametrize(
