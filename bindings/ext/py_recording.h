@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside neaptide.Recording, for the files that it is made of: py_recording.c opens and
- * asks SQL, py_questions.c, py_maps.c and py_memory_errors.c ask the rest, py_summary.c tells
- * what the recording is about.
+ * asks SQL, py_questions.c, py_maps.c and py_memory_errors.c ask the rest, py_summary.c
+ * tells what the recording is about.
  */
 #ifndef NEAP_BINDINGS_EXT_PY_RECORDING_H
 #define NEAP_BINDINGS_EXT_PY_RECORDING_H
