@@ -116,7 +116,7 @@ static void *aligned(size_t align, size_t size)
         if (rounded < align)
             rounded = align;
         while (rounded <= NEAP_SMALL_MAX &&
-               neap_class_size(neap_class_of(rounded)) % align != 0)
+               (neap_class_size(neap_class_of(rounded)) & (align - 1)) != 0)
             rounded += align;
         if (rounded <= NEAP_SMALL_MAX)
             return neap_heap_malloc(rounded);

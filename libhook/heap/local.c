@@ -537,7 +537,8 @@ void *neap_local_refill(unsigned class, bool *fresh)
             neap_span_cold(span)->limit = NEAP_LIMIT_FULL;
             no_current(local, class);
         }
-        if (atomic_load_explicit(&local->queue, memory_order_relaxed))
+        if (!local->ready[class] &&
+            atomic_load_explicit(&local->queue, memory_order_relaxed))
             drain(local, false);
         span = next_span(local, class);
         if (!span)

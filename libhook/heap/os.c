@@ -45,11 +45,11 @@ static uintptr_t call_brk(uintptr_t to)
     return now;
 }
 
-static long call_mmap(size_t size, int prot, int flags)
+static long call_mmap(uintptr_t at, size_t size, int prot, int flags)
 {
     int saved = errno;
 
-    return result_of(syscall(SYS_mmap, NULL, size, prot, flags, -1, 0L), saved);
+    return result_of(syscall(SYS_mmap, at, size, prot, flags, -1, 0L), saved);
 }
 
 static long call_munmap(uintptr_t at, size_t size)
@@ -145,13 +145,18 @@ bool neap_os_break_to(uintptr_t from, uintptr_t to)
     return true;
 }
 
-uintptr_t neap_os_map(size_t size)
+static uintptr_t map(uintptr_t where, size_t size, int fixed)
 {
-    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    long at = neap_os_calls.mmap(size, prot, flags);
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | fixed;
+    long at = neap_os_calls.mmap(where, size, prot, flags);
 
     if (failed(at))
         return NEAP_OS_FAILED;
+    /* Kernels before 4.17 take MAP_FIXED_NOREPLACE for a wish. */
+    if (fixed && (uintptr_t)at != where) {
+        neap_os_calls.munmap((uintptr_t)at, size);
+        return NEAP_OS_FAILED;
+    }
     mapped(size, 0);
     note((struct neap_heap_change){.op = NEAP_HEAP_MMAP,
                                    .prot = prot,
@@ -159,6 +164,16 @@ uintptr_t neap_os_map(size_t size)
                                    .address = (uintptr_t)at,
                                    .size = size});
     return (uintptr_t)at;
+}
+
+uintptr_t neap_os_map(size_t size)
+{
+    return map(0, size, 0);
+}
+
+bool neap_os_map_at(uintptr_t at, size_t size)
+{
+    return map(at, size, MAP_FIXED_NOREPLACE) != NEAP_OS_FAILED;
 }
 
 uintptr_t neap_os_map_aligned(size_t size, size_t align)

@@ -16,7 +16,7 @@
  * is a value from -4095 on. */
 struct neap_os_calls {
     uintptr_t (*brk)(uintptr_t to); /* 0 asks; the break as it is afterwards */
-    long (*mmap)(size_t size, int prot, int flags);
+    long (*mmap)(uintptr_t at, size_t size, int prot, int flags);
     long (*munmap)(uintptr_t at, size_t size);
     long (*mremap)(uintptr_t at, size_t old_size, size_t size, int flags, uintptr_t to);
     long (*madvise)(uintptr_t at, size_t size, int advice);
@@ -28,6 +28,7 @@ extern struct neap_os_calls neap_os_calls;
 uintptr_t neap_os_break(void); /* where it is now; NEAP_OS_FAILED: there is none */
 bool neap_os_break_to(uintptr_t from, uintptr_t to);
 uintptr_t neap_os_map(size_t size); /* private, anonymous, of whole pages */
+bool neap_os_map_at(uintptr_t at, size_t size); /* there, or nowhere */
 /* The same, aligned to `align` of a page or more. */
 uintptr_t neap_os_map_aligned(size_t size, size_t align);
 bool neap_os_unmap(uintptr_t at, size_t size);

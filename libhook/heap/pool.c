@@ -19,10 +19,21 @@ struct bin {
 struct pool {
     struct bin bin[BINS];
     uint64_t filled[BINS / 64];
+    struct neap_span *oldest, *newest; /* dirty runs, by age */
+    /* units; see regret */
+    size_t used, used_most;   /* in spans, now and at once ever */
+    size_t dirty;             /* in runs */
+    size_t recently, before;  /* given back: in this second and the one before; before */
+    size_t allowance;
+    bool regrets; /* in this second */
 };
 
 static struct pool pools[NEAP_POOLS];
-static struct neap_span *oldest, *newest; /* dirty runs, by age */
+
+static struct pool *pool_of(const struct neap_span_cold *cold)
+{
+    return &pools[cold->segment->pool];
+}
 
 struct neap_segment *neap_segments;
 struct neap_pool_counts neap_pool_counts;
@@ -43,7 +54,7 @@ static unsigned bin_of(uint32_t units)
 static void bin_add(struct neap_span *run)
 {
     struct neap_span_cold *cold = neap_span_cold(run);
-    struct pool *pool = &pools[cold->segment->pool];
+    struct pool *pool = pool_of(cold);
     unsigned index = bin_of(cold->units);
     struct bin *bin = &pool->bin[index];
 
@@ -67,7 +78,7 @@ static void bin_add(struct neap_span *run)
 static void bin_remove(struct neap_span *run)
 {
     struct neap_span_cold *cold = neap_span_cold(run);
-    struct pool *pool = &pools[cold->segment->pool];
+    struct pool *pool = pool_of(cold);
     unsigned index = bin_of(cold->units);
     struct bin *bin = &pool->bin[index];
 
@@ -102,35 +113,39 @@ static struct neap_span *bin_find(struct pool *pool, uint32_t units)
 static void age_add(struct neap_span *run)
 {
     struct neap_span_cold *cold = neap_span_cold(run);
+    struct pool *pool = pool_of(cold);
 
     if (!cold->dirty)
         return;
     cold->limit = neap_os_now_ms();
     cold->newer = NULL;
-    cold->older = newest;
-    if (newest)
-        neap_span_cold(newest)->newer = run;
+    cold->older = pool->newest;
+    if (pool->newest)
+        neap_span_cold(pool->newest)->newer = run;
     else
-        oldest = run;
-    newest = run;
+        pool->oldest = run;
+    pool->newest = run;
+    pool->dirty += cold->dirty;
     neap_pool_counts.dirty_units += cold->dirty;
 }
 
 static void age_remove(struct neap_span *run)
 {
     struct neap_span_cold *cold = neap_span_cold(run);
+    struct pool *pool = pool_of(cold);
 
     if (!cold->dirty)
         return;
     if (cold->older)
         neap_span_cold(cold->older)->newer = cold->newer;
     else
-        oldest = cold->newer;
+        pool->oldest = cold->newer;
     if (cold->newer)
         neap_span_cold(cold->newer)->older = cold->older;
     else
-        newest = cold->older;
+        pool->newest = cold->older;
     cold->older = cold->newer = NULL;
+    pool->dirty -= cold->dirty;
     neap_pool_counts.dirty_units -= cold->dirty;
 }
 
@@ -159,46 +174,6 @@ static void run_in(struct neap_span *run)
     age_add(run);
 }
 
-/* The run of the same segment that has the unit at `at` as its first or last. */
-static struct neap_span *run_at(const struct neap_segment *segment, uintptr_t at)
-{
-    struct neap_span *span;
-
-    if (at < segment->base || at >= segment->base + segment->units * NEAP_UNIT)
-        return NULL;
-    span = neap_map_find(at);
-    return span && span->state == NEAP_SPAN_RUN ? span : NULL;
-}
-
-/* Put a span that is in no state back among the runs, joined with its neighbours. */
-static struct neap_span *join(struct neap_span *span)
-{
-    struct neap_span_cold *cold = neap_span_cold(span);
-    struct neap_span *before = run_at(cold->segment, cold->base - NEAP_UNIT);
-    struct neap_span *after =
-        run_at(cold->segment, cold->base + cold->units * NEAP_UNIT);
-
-    if (before) {
-        struct neap_span_cold *other = neap_span_cold(before);
-
-        run_out(before);
-        cold->base = other->base;
-        cold->units += other->units;
-        cold->dirty += other->dirty;
-        neap_meta_span_free(before);
-    }
-    if (after) {
-        struct neap_span_cold *other = neap_span_cold(after);
-
-        run_out(after);
-        cold->units += other->units;
-        cold->dirty += other->dirty;
-        neap_meta_span_free(after);
-    }
-    run_in(span);
-    return span;
-}
-
 /* ---- segments ---- */
 
 static void link_segment(struct neap_segment *segment)
@@ -218,6 +193,93 @@ static void unlink_segment(struct neap_segment *segment)
         neap_segments = segment->next;
     if (segment->next)
         segment->next->prev = segment->prev;
+}
+
+/* ---- joining ---- */
+
+/* The run beside a span of `segment` that has the unit at `at` as its first or last:
+ * of the same segment; or, where segments are cut and joined like runs, of any. */
+static struct neap_span *run_at(const struct neap_segment *segment, uintptr_t at)
+{
+    struct neap_span *span;
+
+    if (segment->pool == NEAP_POOL_SMALL &&
+        (at < segment->base || at >= segment->base + segment->units * NEAP_UNIT))
+        return NULL;
+    span = neap_map_find(at);
+    return span && span->state == NEAP_SPAN_RUN &&
+                   neap_span_cold(span)->segment->pool == segment->pool
+               ? span
+               : NULL;
+}
+
+/* Make the run, which lies right before or behind, a part of the span. */
+static void swallow(struct neap_span *span, struct neap_span *run)
+{
+    struct neap_span_cold *cold = neap_span_cold(span), *other = neap_span_cold(run);
+
+    run_out(run);
+    if (other->segment != cold->segment) {
+        if (other->base < cold->base)
+            cold->segment->base = cold->segment->start = other->base;
+        cold->segment->units += other->units;
+        unlink_segment(other->segment);
+        neap_meta_segment_free(other->segment);
+    }
+    if (other->base < cold->base)
+        cold->base = other->base;
+    cold->units += other->units;
+    cold->dirty += other->dirty;
+    neap_meta_span_free(run);
+}
+
+/* Put a span that is in no state back among the runs, joined with its neighbours. */
+static void join(struct neap_span *span)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+    struct neap_span *before = run_at(cold->segment, cold->base - NEAP_UNIT);
+    struct neap_span *after =
+        run_at(cold->segment, cold->base + cold->units * NEAP_UNIT);
+
+    if (before)
+        swallow(span, before);
+    if (after)
+        swallow(span, after);
+    run_in(span);
+}
+
+/* What lies behind the first `units` of a span becomes one of its own, in a segment of
+ * its own where that is the law. NULL: no memory, and nothing has changed. */
+static struct neap_span *split(struct neap_span *span, uint32_t units, unsigned words)
+{
+    struct neap_span_cold *cold = neap_span_cold(span), *other;
+    struct neap_segment *segment = cold->segment;
+    struct neap_span *rest = neap_meta_span(words);
+
+    if (!rest)
+        return NULL;
+    other = neap_span_cold(rest);
+    if (segment->pool == NEAP_POOL_LARGE) {
+        segment = neap_meta_segment();
+        if (!segment) {
+            neap_meta_span_free(rest);
+            return NULL;
+        }
+        segment->base = segment->start = cold->base + units * NEAP_UNIT;
+        segment->units = cold->units - units;
+        segment->pool = NEAP_POOL_LARGE;
+        cold->segment->units = units;
+        link_segment(segment);
+    }
+    other->segment = segment;
+    other->base = cold->base + units * NEAP_UNIT;
+    other->units = cold->units - units;
+    /* Where in a run the resident units lie is not known; but none is zero for sure. */
+    other->dirty = cold->dirty > units ? cold->dirty - units : cold->dirty > 0;
+    if (cold->dirty > units)
+        cold->dirty = units;
+    cold->units = units;
+    return rest;
 }
 
 static void choose_pages(uintptr_t base, size_t size)
@@ -315,6 +377,23 @@ static bool grow_by_break(uint32_t units)
     return false;
 }
 
+/* New mapped units, as a run of a segment. */
+static bool new_segment(struct neap_segment *segment, uintptr_t base, uint32_t units,
+                        enum neap_pool pool)
+{
+    segment->base = segment->start = base;
+    segment->units = units;
+    segment->pool = (uint8_t)pool;
+    choose_pages(base, units * NEAP_UNIT);
+    link_segment(segment);
+    if (neap_map_reach(base, units) && new_run(segment, base, units))
+        return true;
+    unlink_segment(segment);
+    neap_os_unmap(base, units * NEAP_UNIT);
+    neap_meta_segment_free(segment);
+    return false;
+}
+
 static bool grow_by_map(enum neap_pool pool, uint32_t units)
 {
     uint32_t count = pool == NEAP_POOL_SMALL ? step(units, 64, 1024) : units;
@@ -332,54 +411,112 @@ static bool grow_by_map(enum neap_pool pool, uint32_t units)
         neap_meta_segment_free(segment);
         return false;
     }
-    segment->base = segment->start = base;
-    segment->units = count;
-    segment->pool = (uint8_t)pool;
-    choose_pages(base, count * NEAP_UNIT);
-    link_segment(segment);
-    if (neap_map_reach(base, count) && new_run(segment, base, count))
-        return true;
-    unlink_segment(segment);
-    neap_os_unmap(base, count * NEAP_UNIT);
-    neap_meta_segment_free(segment);
-    return false;
+    return new_segment(segment, base, count, pool);
+}
+
+/* Move a span or a run that is out of its bin. */
+static bool remap(struct neap_span *span, uint32_t units)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+    struct neap_segment *segment = cold->segment;
+    size_t old_size = cold->units * NEAP_UNIT, size = units * NEAP_UNIT;
+    uintptr_t place;
+
+    if (!neap_map_reach(segment->base, units) ||
+        !neap_os_remap(segment->base, old_size, size, segment->base)) {
+        /* Elsewhere it must lie on a unit, and in the map: the place is made first. */
+        place = neap_os_map_aligned(size, NEAP_UNIT);
+        if (place == NEAP_OS_FAILED)
+            return false;
+        if (!neap_map_reach(place, units) ||
+            !neap_os_remap(segment->base, old_size, size, place)) {
+            neap_os_unmap(place, size);
+            return false;
+        }
+        segment->base = segment->start = cold->base = place;
+    }
+    segment->units = cold->units = units;
+    return true;
+}
+
+/*
+ * No run is long enough: what the longest one lacks, right below it, where the kernel
+ * puts the next mapping anyway. The run's own pages need no fault and no clearing then.
+ * (To make it longer by mremap moves it, and the kernel never again takes it and its
+ * neighbours as one mapping, which the next mremap then fails on.)
+ */
+static bool grow_below(uint32_t units)
+{
+    struct pool *pool = &pools[NEAP_POOL_LARGE];
+    struct neap_span *run = NULL;
+    struct neap_segment *segment;
+    struct neap_span_cold *cold;
+    uintptr_t base;
+    uint32_t missing;
+
+    for (unsigned i = BINS / 64; i-- > 0 && !run;)
+        if (pool->filled[i])
+            run = pool->bin[i * 64 + 63 - (unsigned)__builtin_clzll(pool->filled[i])]
+                      .first;
+    if (!run)
+        return false;
+    cold = neap_span_cold(run);
+    missing = units - cold->units;
+    base = cold->base - missing * NEAP_UNIT;
+    if (base > cold->base || !neap_map_reach(base, missing))
+        return false;
+    segment = neap_meta_segment();
+    if (!segment)
+        return false;
+    if (!neap_os_map_at(base, missing * NEAP_UNIT)) {
+        neap_meta_segment_free(segment);
+        return false;
+    }
+    return new_segment(segment, base, missing, NEAP_POOL_LARGE);
 }
 
 /* ---- giving back ---- */
 
 /*
  * Regret: memory taken anew soon after some was given back shows that it was given back
- * too soon, and widens the budget by as much, up to 32 MiB; a second without any narrows
- * it by half.
+ * too soon, and widens the budget by as much; a second without any narrows it by half.
+ * A program that allocates and frees the same again and again so keeps it from the
+ * second time on, up to what it has ever used at once.
  */
-#define ALLOWANCE_MAX 2048u
-#define BUDGET_MIN 64u
+#define KEEP_SMALL 256u  /* units: 4 MiB */
+#define KEEP_LARGE 2048u /* 32 MiB, but no more than half of what was used */
 
-static struct {
-    size_t recently;  /* units given back since the last tick of a second */
-    size_t allowance; /* units */
-    uint32_t since_ms;
-} regret;
-
-static void regret_taken(size_t units)
+static void regret_taken(struct pool *pool, size_t units)
 {
-    if (units > regret.recently)
-        units = regret.recently;
-    regret.recently -= units;
-    regret.allowance += units;
-    if (regret.allowance > ALLOWANCE_MAX)
-        regret.allowance = ALLOWANCE_MAX;
+    if (units > pool->recently)
+        units = pool->recently;
+    if (!units)
+        return;
+    pool->recently -= units;
+    pool->regrets = true;
+    pool->allowance += units;
+    if (pool->allowance > pool->used_most)
+        pool->allowance = pool->used_most;
 }
 
-static void regret_tick(uint32_t now_ms)
+static void regret_second(struct pool *pool, uint32_t seconds)
 {
-    uint32_t passed = now_ms - regret.since_ms;
+    if (!pool->regrets)
+        pool->allowance = seconds < 32 ? pool->allowance >> seconds : 0;
+    pool->regrets = false;
+    pool->recently = pool->before < pool->recently ? pool->recently - pool->before : 0;
+    if (seconds > 1)
+        pool->recently = 0;
+    pool->before = pool->recently;
+}
 
-    if (passed < 1000)
-        return;
-    regret.allowance = passed < 10000 ? regret.allowance >> passed / 1000 : 0;
-    regret.recently = 0;
-    regret.since_ms = now_ms;
+static size_t budget_of(const struct pool *pool)
+{
+    size_t keep = KEEP_SMALL;
+
+    if (pool == &pools[NEAP_POOL_LARGE])
+        keep = pool->used_most / 2 < KEEP_LARGE ? pool->used_most / 2 : KEEP_LARGE;
+    return (pool->used / 8 > keep ? pool->used / 8 : keep) + pool->allowance;
 }
 
 /* Lower the break by what of the run is above `keep` units. */
@@ -410,7 +547,7 @@ static void give_back(struct neap_span *run, uint32_t keep)
     struct neap_span_cold *cold = neap_span_cold(run);
     struct neap_segment *segment = cold->segment;
 
-    regret.recently += cold->dirty;
+    pool_of(cold)->recently += cold->dirty;
     if (lower(run, keep))
         return;
     run_out(run);
@@ -430,18 +567,25 @@ static void give_back(struct neap_span *run, uint32_t keep)
 
 static void settle(void)
 {
-    uint32_t now_ms = neap_os_now_ms();
-    size_t budget;
+    static uint32_t second_ms;
+    uint32_t now_ms = neap_os_now_ms(), seconds = (now_ms - second_ms) / 1000;
 
-    regret_tick(now_ms);
-    budget = neap_pool_counts.used_units / 8;
-    budget = (budget > BUDGET_MIN ? budget : BUDGET_MIN) + regret.allowance;
-    for (unsigned i = 0;
-         i < 32 && oldest && neap_os_room(4) &&
-         (neap_pool_counts.dirty_units > budget ||
-          now_ms - (uint32_t)neap_span_cold(oldest)->limit >= neap_pool_settings.delay_ms);
-         i++)
-        give_back(oldest, 0);
+    if (seconds)
+        second_ms = now_ms;
+    for (struct pool *pool = pools; pool < pools + NEAP_POOLS; pool++) {
+        size_t budget;
+
+        if (seconds)
+            regret_second(pool, seconds);
+        budget = budget_of(pool);
+        for (unsigned i = 0;
+             i < 32 && pool->oldest && neap_os_room(4) &&
+             (pool->dirty > budget ||
+              now_ms - (uint32_t)neap_span_cold(pool->oldest)->limit >=
+                  neap_pool_settings.delay_ms);
+             i++)
+            give_back(pool->oldest, 0);
+    }
 }
 
 bool neap_pool_trim(size_t pad)
@@ -451,12 +595,14 @@ bool neap_pool_trim(size_t pad)
     struct neap_span *run;
 
     /* No more than there are now: what cannot be given back is in the list again. */
-    for (size_t i = neap_pool_counts.runs; i && oldest; i--) {
-        if (!neap_os_room(4)) {
-            neap_unlock();
-            neap_lock();
+    for (struct pool *pool = pools; pool < pools + NEAP_POOLS; pool++) {
+        for (size_t i = neap_pool_counts.runs; i && pool->oldest; i--) {
+            if (!neap_os_room(4)) {
+                neap_unlock();
+                neap_lock();
+            }
+            give_back(pool->oldest, keep);
         }
-        give_back(oldest, keep);
     }
     run = top ? run_at(top, end_of(top) - NEAP_UNIT) : NULL;
     if (run)
@@ -471,37 +617,51 @@ bool neap_pool_trim(size_t pad)
 
 /* ---- face ---- */
 
-/* The first units of a run that is out of its bin, the rest back in. */
+/* So many units more, or less, are in spans. */
+static void count_used(struct neap_span_cold *cold, size_t more, size_t less)
+{
+    struct pool *pool = pool_of(cold);
+
+    cold->segment->used += (uint32_t)more - (uint32_t)less;
+    pool->used += more - less;
+    if (pool->used > pool->used_most)
+        pool->used_most = pool->used;
+    neap_pool_counts.used_units += more - less;
+}
+
+/* The first units of a run as a span with room for `words`; the rest stays a run. */
 static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned words)
 {
-    struct neap_span_cold *rest = neap_span_cold(run), *cold;
-    struct neap_span *span = run;
+    struct neap_span_cold *cold = neap_span_cold(run);
+    struct neap_span *rest = NULL, *span = run;
 
-    if (rest->units > units || run->kind != neap_span_kind(words)) {
+    if (run->kind != neap_span_kind(words)) {
         span = neap_meta_span(words);
         if (!span)
             return NULL;
     }
     run_out(run);
-    cold = neap_span_cold(span);
-    if (span != run) {
-        cold->segment = rest->segment;
-        cold->base = rest->base;
-        cold->units = units;
-        cold->dirty = rest->dirty < units ? rest->dirty : units;
-        rest->base += units * NEAP_UNIT;
-        rest->units -= units;
-        rest->dirty -= cold->dirty;
-        if (cold->dirty && rest->units && rest->dirty == 0)
-            rest->dirty = 1; /* not known to be zero */
-        if (rest->units)
+    if (cold->units > units) {
+        rest = split(run, units, 1);
+        if (!rest) {
             run_in(run);
-        else
-            neap_meta_span_free(run);
+            if (span != run)
+                neap_meta_span_free(span);
+            return NULL;
+        }
+        run_in(rest);
+    }
+    if (span != run) {
+        struct neap_span_cold *other = neap_span_cold(span);
+
+        other->segment = cold->segment;
+        other->base = cold->base;
+        other->units = cold->units;
+        other->dirty = cold->dirty;
+        neap_meta_span_free(run);
     }
     span->words = (uint8_t)words;
-    cold->segment->used += units;
-    neap_pool_counts.used_units += units;
+    count_used(neap_span_cold(span), units, 0);
     return span;
 }
 
@@ -510,7 +670,7 @@ struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned w
     struct neap_span *run = bin_find(&pools[pool], units), *span;
 
     if (!run) {
-        if (!(pool == NEAP_POOL_SMALL && grow_by_break(units)) &&
+        if (!(pool == NEAP_POOL_SMALL ? grow_by_break(units) : grow_below(units)) &&
             !grow_by_map(pool, units))
             return NULL;
         run = bin_find(&pools[pool], units);
@@ -518,8 +678,8 @@ struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned w
             return NULL;
     }
     span = cut(run, units, words);
-    if (span && neap_span_cold(span)->dirty == 0)
-        regret_taken(units);
+    if (span)
+        regret_taken(&pools[pool], units - neap_span_cold(span)->dirty);
     return span;
 }
 
@@ -528,31 +688,29 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
 {
     uint32_t more = units + align - 1, before;
     struct neap_span *head, *span;
-    struct neap_span_cold *cold, *other;
+    struct neap_span_cold *cold;
 
     if (more < units)
         return NULL;
-    span = neap_pool_take(pool, more, 1);
-    if (!span)
+    head = neap_pool_take(pool, more, 1);
+    if (!head)
         return NULL;
-    cold = neap_span_cold(span);
+    cold = neap_span_cold(head);
     before = (uint32_t)(-(cold->base >> NEAP_UNIT_SHIFT) & (align - 1));
-    if (before) {
-        head = neap_meta_span(1);
-        if (!head) {
-            neap_pool_give(span);
-            return NULL;
+    span = before ? split(head, before, 1) : head;
+    if (!span) {
+        neap_pool_give(head);
+        return NULL;
+    }
+    span->words = 1;
+    if (span != head) {
+        if (cold->segment != neap_span_cold(span)->segment) {
+            cold->segment->used = before;
+            neap_span_cold(span)->segment->used = neap_span_cold(span)->units;
         }
-        other = neap_span_cold(head);
-        other->segment = cold->segment;
-        other->base = cold->base;
-        other->units = before;
-        other->dirty = cold->dirty;
-        cold->base += before * NEAP_UNIT;
-        cold->units -= before;
         neap_pool_give(head);
     }
-    if (cold->units > units && !neap_pool_resize(span, units)) {
+    if (neap_span_cold(span)->units > units && !neap_pool_resize(span, units)) {
         neap_pool_give(span);
         return NULL;
     }
@@ -563,43 +721,41 @@ void neap_pool_give(struct neap_span *span)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
 
-    cold->segment->used -= cold->units;
-    neap_pool_counts.used_units -= cold->units;
+    count_used(cold, 0, cold->units);
     join(span);
     settle();
 }
 
 bool neap_pool_resize(struct neap_span *span, uint32_t units)
 {
-    struct neap_span_cold *cold = neap_span_cold(span), *other;
-    uintptr_t end = cold->base + cold->units * NEAP_UNIT;
+    struct neap_span_cold *cold = neap_span_cold(span);
+    uint32_t had = cold->units;
     struct neap_span *run;
 
-    if (units < cold->units) {
-        run = neap_meta_span(1);
+    if (units < had) {
+        run = split(span, units, 1);
         if (!run)
             return false;
-        other = neap_span_cold(run);
-        other->segment = cold->segment;
-        other->units = cold->units - units;
-        other->base = cold->base + units * NEAP_UNIT;
-        other->dirty = other->units;
-        cold->units = units;
+        if (neap_span_cold(run)->segment != cold->segment) {
+            cold->segment->used = units;
+            neap_span_cold(run)->segment->used = had - units;
+        }
+        neap_span_cold(run)->dirty = had - units;
         neap_pool_give(run);
         return true;
     }
-    if (units > cold->units) {
-        uint32_t more = units - cold->units;
-
-        run = run_at(cold->segment, end);
-        if (!run || neap_span_cold(run)->units < more)
+    if (units > had) {
+        run = run_at(cold->segment, cold->base + had * NEAP_UNIT);
+        if (!run || neap_span_cold(run)->units < units - had)
             return false;
-        run = cut(run, more, 1);
+        run = cut(run, units - had, 1);
         if (!run)
             return false;
-        cold->dirty += neap_span_cold(run)->dirty;
-        cold->units = units;
-        neap_meta_span_free(run);
+        /* Used already: it only changes hands. */
+        if (neap_span_cold(run)->segment != cold->segment)
+            cold->segment->used += units - had;
+        run_in(run);
+        swallow(span, run);
     }
     return true;
 }
@@ -607,27 +763,10 @@ bool neap_pool_resize(struct neap_span *span, uint32_t units)
 bool neap_pool_remap(struct neap_span *span, uint32_t units)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
-    struct neap_segment *segment = cold->segment;
-    size_t old_size = cold->units * NEAP_UNIT, size = units * NEAP_UNIT;
-    uintptr_t place;
+    uint32_t had = cold->units;
 
-    if (segment->brk || segment->units != cold->units)
+    if (cold->segment->pool != NEAP_POOL_LARGE || !remap(span, units))
         return false;
-    if (!neap_map_reach(segment->base, units) ||
-        !neap_os_remap(segment->base, old_size, size, segment->base)) {
-        /* Elsewhere it must lie on a unit, and in the map: the place is made first. */
-        place = neap_os_map_aligned(size, NEAP_UNIT);
-        if (place == NEAP_OS_FAILED)
-            return false;
-        if (!neap_map_reach(place, units) ||
-            !neap_os_remap(segment->base, old_size, size, place)) {
-            neap_os_unmap(place, size);
-            return false;
-        }
-        segment->base = segment->start = cold->base = place;
-    }
-    segment->used = segment->units = units;
-    neap_pool_counts.used_units += units - old_size / NEAP_UNIT;
-    cold->units = units;
+    count_used(cold, units, had);
     return true;
 }
