@@ -97,7 +97,7 @@ def test_switch(
     collector.answer(reply(*answer))
     done = neap("switch", path, wish)
     assert (done.stdout, done.stderr, done.returncode) == (f"{line}\n", "", 0)
-    assert collector.asked() == (MAGIC, 2, number, 0)
+    assert collector.asked() == (MAGIC, 3, number, 0)
 
 
 def test_json(neap: Run, path: Path, collector: Collector) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Show the mistakes with memory that Neaptide's own allocator found, as they happened.
 
-It finds them in programs that were recorded with 'neap run --allocator neap'; with
---heap-check 1 to 3 it finds more, and knows who allocated and who freed the block.
+The program must have been recorded with it, see 'neap run'. At check levels 1 to 3 it
+finds more, and knows who allocated and who freed the block.
 """
 
 from __future__ import annotations
