@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The malloc family. What is fast stands here whole: a block from the heap's word of its
- * class, a block of the caller's own back to its span. 2 loads and a store for malloc
- * besides the class; a free looks at no byte of the block.
+ * The malloc family. What is fast stands here whole: a block from the heap's word of
+ * its class, a block of the caller's own back to its span. 2 loads and a store for
+ * malloc besides the class; a free looks at no byte of the block.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -58,10 +58,10 @@ NEAP_ALWAYS_INLINE void *from_heap(unsigned class)
     if (NEAP_LIKELY(entry != kind->bottom)) {
         entry--;
         kind->top = entry;
-        atomic_store_explicit(
-            entry->word,
-            atomic_load_explicit(entry->word, memory_order_relaxed) | entry->bit,
-            memory_order_relaxed);
+        atomic_store_explicit(entry->word,
+                              atomic_load_explicit(entry->word, memory_order_relaxed) |
+                                  entry->bit,
+                              memory_order_relaxed);
         return entry->block;
     }
     return neap_kind_take(kind);
@@ -90,8 +90,8 @@ void *neap_heap_calloc(size_t count, size_t size)
 
     if (__builtin_mul_overflow(count, size, &total))
         return no_memory();
-    /* Blocks of a page or more may be fresh, which only the slow way knows of; where the
-     * word has one it has been used before. */
+    /* Blocks of a page or more may be fresh, which only the slow way knows of; where
+     * the word has one it has been used before. */
     block = total <= NEAP_SMALL_MAX ? from_heap(neap_class_of(total)) : NULL;
     if (!block)
         block = malloc_slowly(total, 16, &fresh);
@@ -187,8 +187,8 @@ static __attribute__((noinline)) void free_slowly(void *block, struct neap_span 
 
     if (!block)
         return;
-    if (span && atomic_load_explicit(&neap_span_cold(span)->marks,
-                                     memory_order_relaxed))
+    if (span &&
+        atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed))
         neap_check_marked(block);
     if (NEAP_UNLIKELY(neap_check_level != 0) && neap_check_frees(span, block))
         return;
@@ -211,8 +211,9 @@ void neap_heap_free(void *block)
     uint64_t live, bit;
     uint32_t index;
 
-    if (NEAP_UNLIKELY(!span || atomic_load_explicit(&span->owner, memory_order_relaxed) !=
-                                   (uintptr_t)local ||
+    if (NEAP_UNLIKELY(!span ||
+                      atomic_load_explicit(&span->owner, memory_order_relaxed) !=
+                          (uintptr_t)local ||
                       !neap_span_index(span, (uintptr_t)block, &index))) {
         free_slowly(block, span);
         return;

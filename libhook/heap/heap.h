@@ -3,9 +3,9 @@
  * Neaptide's own allocator: what malloc, free and their family do, under names of their
  * own. It knows no hook and no profiler; who wants to hear of it passes an observer.
  *
- * Sizes, alignment, errno and overflow are as C23 and glibc have them. All functions may
- * be called from any thread; none but those marked so from a signal handler, and none
- * holds a lock while it calls an observer. docs/design/heap.md tells how it works.
+ * Sizes, alignment, errno and overflow are as C23 and glibc have them. All functions
+ * may be called from any thread; none but those marked so from a signal handler, and
+ * none holds a lock while it calls an observer. docs/design/heap.md tells how it works.
  */
 #ifndef NEAP_LIBHOOK_HEAP_HEAP_H
 #define NEAP_LIBHOOK_HEAP_HEAP_H
@@ -129,8 +129,8 @@ struct neap_heap_options {
 };
 
 /* Defaults, then what NEAP_HEAP_CHECK, NEAP_HEAP_ERROR (continue, abort), NEAP_HEAP_THP
- * (system, always, never) and NEAP_HEAP_DELAY (milliseconds) say; what makes no sense is
- * passed over. */
+ * (system, always, never) and NEAP_HEAP_DELAY (milliseconds) say; what makes no sense
+ * is passed over. */
 void neap_heap_options_from(char *const *env, struct neap_heap_options *ret);
 
 /* Before the first allocation, or it begins by itself with what the environment says.

@@ -16,17 +16,18 @@
 #include <stdint.h>
 
 struct neap_heap_sum {
-    uint64_t mapped; /* all of the below */
-    uint64_t live;   /* blocks in use, as served (malloc_usable_size) */
-    uint64_t slack;  /* what no block covers: ends of spans, gaps for alignment */
-    uint64_t free;   /* blocks and runs that nobody uses */
-    uint64_t meta;   /* segments of metadata */
-    uint64_t resident;      /* of `mapped`, in memory as mincore() tells */
+    uint64_t mapped;   /* all of the below */
+    uint64_t live;     /* blocks in use, as served (malloc_usable_size) */
+    uint64_t slack;    /* what no block covers: ends of spans, gaps for alignment */
+    uint64_t free;     /* blocks and runs that nobody uses */
+    uint64_t meta;     /* segments of metadata */
+    uint64_t resident; /* of `mapped`, in memory as mincore() tells */
     uint64_t free_resident; /* of `free`, counted by whole kernel pages that hold no
                                live byte */
     uint64_t live_count;
     uint64_t free_count;
-    uint64_t requested; /* of `live`, as asked for; from check level 1 on, else `live` */
+    uint64_t
+        requested; /* of `live`, as asked for; from check level 1 on, else `live` */
 };
 
 enum neap_heap_kind {
@@ -59,8 +60,8 @@ struct neap_heap_visitor {
     void (*block)(void *context, uint64_t address, uint64_t size, bool live);
 };
 
-/* Visits, and sums into `*ret` (may be NULL). `resident`: ask the kernel for the resident
- * bytes as well, which takes a system call for each segment. */
+/* Visits, and sums into `*ret` (may be NULL). `resident`: ask the kernel for the
+ * resident bytes as well, which takes a system call for each segment. */
 void neap_heap_walk(const struct neap_heap_visitor *visitor, bool resident,
                     struct neap_heap_sum *ret);
 
