@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Show who grew the address space and who gave back, by stack.
 
-Seen are the program's own calls of mmap, munmap, mremap, brk and madvise, and, if it was
-recorded with Neaptide's allocator (see 'neap run'), each growth of the heap under the
-call that caused it. What another allocator maps for itself, inside of the C library, is
-not seen.
+Seen are the program's own calls of mmap, munmap, mremap, brk and madvise. If it was
+recorded with Neaptide's allocator (see 'neap run'), so is each growth of the heap,
+under the call that caused it. What another allocator maps for itself is not.
 
 Files and memory without access (PROT_NONE) are kept apart: neither takes memory yet.
 """
