@@ -80,13 +80,27 @@ static NEAP_NOINLINE void send_pending(struct neap_tls *tls)
     }
 }
 
+static void forget_pending(void)
+{
+    for (unsigned i = 0; i < PENDING_MAX; i++) {
+        if (claim(i, SLOT_FULL)) {
+            atomic_fetch_sub_explicit(&pending_count, 1, memory_order_relaxed);
+            atomic_store_explicit(&pending[i].state, SLOT_FREE, memory_order_release);
+        }
+    }
+}
+
 void neap_ownheap_flush(struct neap_tls *tls)
 {
     uint8_t busy = tls->busy;
 
-    if (atomic_load_explicit(&pending_count, memory_order_relaxed) == 0 ||
-        neap_gate_mode() == NEAP_MODE_OFF)
+    if (atomic_load_explicit(&pending_count, memory_order_relaxed) == 0)
         return;
+    /* What happened before the mode was known is not to be recorded when it is OFF. */
+    if (neap_gate_mode() == NEAP_MODE_OFF) {
+        forget_pending();
+        return;
+    }
     tls->busy = NEAP_RECORDING;
     send_pending(tls);
     tls->busy = busy;

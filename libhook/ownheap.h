@@ -14,8 +14,10 @@
  * Caller holds NEAP_INTERNAL; before neap_real.ready. */
 void neap_ownheap_begin(char *const *env);
 
-/* Send what could not be sent when it happened, as before there was a connection. */
 struct neap_tls;
+
+/* Send what could not be sent when it happened, as before there was a connection; or
+ * forget it, if nothing is to be recorded. */
 void neap_ownheap_flush(struct neap_tls *tls);
 
 /* This process is a forked child: what its parent was about to tell is none of its. */
