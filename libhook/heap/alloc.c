@@ -22,31 +22,27 @@ static NEAP_COLD void *no_memory(void)
     return NULL;
 }
 
-/* ---- allocation ---- */
+/* ---- allocation: NULL is no memory, and errno the caller's ---- */
 
-static __attribute__((noinline)) void *malloc_slowly(size_t size, size_t align,
-                                                     bool *fresh)
+static __attribute__((noinline)) void *allocate_slowly(size_t size, size_t align,
+                                                       bool *fresh)
 {
-    void *block;
-
     *fresh = false;
     neap_heap_start();
-    if (size > NEAP_SIZE_MAX)
-        return no_memory();
+    if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
+        return NULL;
     if (NEAP_UNLIKELY(neap_check_level != 0))
-        block = neap_check_alloc(size, align, fresh);
-    else if (size <= NEAP_SMALL_MAX && align <= 16)
-        block = neap_local_refill(neap_class_of(size), fresh);
-    else
-        block = neap_large_alloc(size, align, fresh);
-    return NEAP_LIKELY(block != NULL) ? block : no_memory();
+        return neap_check_alloc(size, align, fresh);
+    if (size <= NEAP_SMALL_MAX && align <= 16)
+        return neap_local_refill(neap_class_of(size), fresh);
+    return neap_large_alloc(size, align, fresh);
 }
 
-static __attribute__((noinline)) void *malloc_refill(size_t size)
+static __attribute__((noinline)) void *refill(size_t size)
 {
     bool fresh;
 
-    return malloc_slowly(size, 16, &fresh);
+    return allocate_slowly(size, 16, &fresh);
 }
 
 /* NULL: neither the stack nor the word has one. */
@@ -67,7 +63,7 @@ NEAP_ALWAYS_INLINE void *from_heap(unsigned class)
     return neap_kind_take(kind);
 }
 
-void *neap_heap_malloc(size_t size)
+NEAP_ALWAYS_INLINE void *allocate(size_t size)
 {
     unsigned class;
     void *block;
@@ -77,9 +73,35 @@ void *neap_heap_malloc(size_t size)
     else if (NEAP_LIKELY(size <= NEAP_SMALL_MAX))
         class = neap_class_medium(size);
     else
-        return malloc_refill(size);
+        return refill(size);
     block = from_heap(class);
-    return NEAP_LIKELY(block != NULL) ? block : malloc_refill(size);
+    return NEAP_LIKELY(block != NULL) ? block : refill(size);
+}
+
+/*
+ * A small block of a size that is rounded up to a multiple of the alignment is aligned
+ * by itself: its class's size is a multiple as well, since beyond 128 bytes it is one
+ * of an eighth of the power of two below, and either that or the alignment divides the
+ * other; and spans begin on their size's alignment, up to a page.
+ */
+NEAP_ALWAYS_INLINE void *allocate_aligned(size_t align, size_t size)
+{
+    size_t rounded = (size + align - 1) & ~(align - 1);
+    bool fresh;
+
+    if (NEAP_LIKELY(align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX &&
+                    rounded <= NEAP_SMALL_MAX && neap_check_none))
+        return allocate(rounded ? rounded : align);
+    return allocate_slowly(size, align, &fresh);
+}
+
+/* ---- the same, with errno ---- */
+
+void *neap_heap_malloc(size_t size)
+{
+    void *block = allocate(size);
+
+    return NEAP_LIKELY(block != NULL) ? block : no_memory();
 }
 
 void *neap_heap_calloc(size_t count, size_t size)
@@ -90,38 +112,21 @@ void *neap_heap_calloc(size_t count, size_t size)
 
     if (__builtin_mul_overflow(count, size, &total))
         return no_memory();
-    /* Blocks of a page or more may be fresh, which only the slow way knows of; where
-     * the word has one it has been used before. */
+    /* Blocks of a page or more may be fresh, which only the slow way knows of; what the
+     * heap has at hand has been used before. */
     block = total <= NEAP_SMALL_MAX ? from_heap(neap_class_of(total)) : NULL;
     if (!block)
-        block = malloc_slowly(total, 16, &fresh);
-    return block && !fresh ? memset(block, 0, total) : block;
+        block = allocate_slowly(total, 16, &fresh);
+    if (NEAP_UNLIKELY(!block))
+        return no_memory();
+    return fresh ? block : memset(block, 0, total);
 }
 
-/*
- * Small blocks of a class whose size the alignment divides are aligned by themselves:
- * spans begin on their size's alignment, up to a page.
- */
-static void *aligned(size_t align, size_t size)
+static __attribute__((noinline)) void *aligned(size_t align, size_t size)
 {
-    bool fresh;
+    void *block = allocate_aligned(align, size);
 
-    if (align <= 16)
-        return neap_heap_malloc(size);
-    if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
-        return no_memory();
-    if (align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX && !neap_check_level) {
-        size_t rounded = (size + align - 1) & ~(align - 1);
-
-        if (rounded < align)
-            rounded = align;
-        while (rounded <= NEAP_SMALL_MAX &&
-               (neap_class_size(neap_class_of(rounded)) & (align - 1)) != 0)
-            rounded += align;
-        if (rounded <= NEAP_SMALL_MAX)
-            return neap_heap_malloc(rounded);
-    }
-    return malloc_slowly(size, align, &fresh);
+    return block ? block : no_memory();
 }
 
 static bool is_power_of_two(size_t value)
@@ -131,14 +136,12 @@ static bool is_power_of_two(size_t value)
 
 int neap_heap_posix_memalign(void **ret, size_t align, size_t size)
 {
-    int saved = errno;
     void *block;
 
-    if (!is_power_of_two(align) || align % sizeof(void *) != 0)
+    if (NEAP_UNLIKELY(!is_power_of_two(align) || align % sizeof(void *) != 0))
         return EINVAL;
-    block = aligned(align, size);
-    errno = saved;
-    if (!block)
+    block = allocate_aligned(align, size);
+    if (NEAP_UNLIKELY(!block))
         return ENOMEM;
     *ret = block;
     return 0;
@@ -277,15 +280,17 @@ void *neap_heap_realloc(void *block, size_t size)
     }
     if (NEAP_UNLIKELY(size > NEAP_SIZE_MAX))
         return no_memory();
+    if (NEAP_UNLIKELY(neap_check_level != 0))
+        return neap_check_realloc(block, size);
     old = neap_heap_usable_size(block);
     if (NEAP_UNLIKELY(old == 0)) {
         neap_check_wrong_free(block);
         return no_memory();
     }
     /* In place, unless more than half of it would lie idle. */
-    if (size <= old && size >= old / 2 && !neap_check_level)
+    if (size <= old && size >= old / 2)
         return block;
-    if (old > NEAP_SMALL_MAX && size > NEAP_SMALL_MAX && !neap_check_level) {
+    if (old > NEAP_SMALL_MAX && size > NEAP_SMALL_MAX) {
         moved = neap_large_resize(block, size);
         if (moved)
             return moved;

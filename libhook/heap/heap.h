@@ -37,10 +37,11 @@ size_t neap_heap_usable_size(void *block); /* 0 for NULL and what is not ours */
 
 /* ---- giving back, settings ---- */
 
-/* Give back what is free, but for `pad` bytes at the break. True: something was. */
-bool neap_heap_trim(size_t pad);
-/* mallopt: the parameters of <malloc.h> that mean something here. True: taken. */
-bool neap_heap_option(int parameter, int value);
+/* Give back what is free, but for `pad` bytes at the break. 1: something was; else 0.
+ * It is malloc_trim; its kin are in stats.h. */
+#pragma GCC visibility push(default)
+int neap_heap_trim(size_t pad);
+#pragma GCC visibility pop
 
 /* ---- fork ---- */
 
@@ -76,6 +77,7 @@ enum neap_heap_error_kind {
     NEAP_HEAP_OVERFLOW,         /* a block's end was written beyond */
     NEAP_HEAP_WRITE_AFTER_FREE, /* a free block was written to */
     NEAP_HEAP_SIZE_MISMATCH,    /* a sized free with another size */
+    NEAP_HEAP_DAMAGED,          /* the heap's own records are wrong; check level 3 */
     NEAP_HEAP_ERROR_END,
 };
 
@@ -88,6 +90,7 @@ struct neap_heap_error {
                              kept; 0 = no block */
     uint64_t alloc_stack; /* from check level 1 on */
     uint64_t free_stack;  /* the first free; from check level 1 on */
+    uint64_t given;       /* size mismatch: what the free was told */
 };
 
 struct neap_heap_observer {

@@ -3,6 +3,7 @@
 
 #include "libhook/heap/lock.h"
 #include "libhook/heap/map.h"
+#include "libhook/heap/notes.h"
 #include "libhook/heap/pool.h"
 
 static uint64_t pages_of(size_t size)
@@ -20,7 +21,9 @@ static bool units_of(size_t size, uint32_t *ret)
 
 void *neap_large_alloc(size_t size, size_t align, bool *fresh)
 {
-    enum neap_pool pool = size < NEAP_LARGE_MIN ? NEAP_POOL_SMALL : NEAP_POOL_LARGE;
+    size_t least =
+        atomic_load_explicit(&neap_pool_settings.large_min, memory_order_relaxed);
+    enum neap_pool pool = size < least ? NEAP_POOL_SMALL : NEAP_POOL_LARGE;
     struct neap_span_cold *cold;
     struct neap_span *span = NULL;
     uint32_t units, align_units;
@@ -71,6 +74,7 @@ bool neap_large_free(void *block)
     if (span) {
         struct neap_span_cold *cold = neap_span_cold(span);
 
+        neap_notes_release(span);
         atomic_store_explicit(&span->live[0], 0, memory_order_relaxed);
         atomic_store_explicit(&cold->held[0], 0, memory_order_relaxed);
         neap_map_set(cold->base, 1, NULL);

@@ -97,39 +97,45 @@ static void no_current(struct neap_local *local, unsigned class)
 {
     local->current[class] = NULL;
     local->kind[class].held = local->kind[class].live = &no_word;
-    local->kind[class].mask = 0;
+    local->kind[class].free = 0;
 }
 
 static void set_current(struct neap_local *local, struct neap_span *span)
 {
     neap_span_cold(span)->limit = NEAP_LIMIT_CURRENT;
     local->current[span->class] = span;
-    local->kind[span->class].mask = 0;
+    local->kind[span->class].free = 0;
     local->kind[span->class].size = span->size;
 }
 
-static void set_word(struct neap_kind *kind, struct neap_span *span, unsigned word)
+/* The free blocks of a word of the current span are the heap's. False: there are none.
+ */
+static bool hold_word(struct neap_kind *kind, struct neap_span *span, unsigned word)
 {
-    kind->held = &neap_span_cold(span)->held[word];
+    _Atomic uint64_t *held = &neap_span_cold(span)->held[word];
+    uint64_t before = atomic_load_explicit(held, memory_order_relaxed);
+
+    kind->free = neap_span_mask(span, word) & ~before;
+    if (!kind->free)
+        return false;
+    atomic_store_explicit(held, before | kind->free, memory_order_relaxed);
+    kind->held = held;
     kind->live = &span->live[word];
-    kind->mask = neap_span_mask(span, word);
     kind->first = span->start + (uintptr_t)word * 64 * span->size;
+    return true;
 }
 
-/* To the first word of the current span that has a free block. */
-static bool find_word(struct neap_kind *kind, struct neap_span *span)
+static bool hold_any_word(struct neap_kind *kind, struct neap_span *span)
 {
-    const struct neap_span_cold *cold = neap_span_cold(span);
-
-    for (unsigned i = 0; i < span->words; i++) {
-        if (neap_span_mask(span, i) &
-            ~atomic_load_explicit(&cold->held[i], memory_order_relaxed)) {
-            set_word(kind, span, i);
+    for (unsigned i = 0; i < span->words; i++)
+        if (hold_word(kind, span, i))
             return true;
-        }
-    }
     return false;
 }
+
+/* Empty spans that a heap keeps: a pair of calls at the edge of a span, or a batch that
+ * comes and goes, would otherwise take and give one each time. */
+#define IDLE_UNITS 64u
 
 /* Out of the heap's lists, to the pool. */
 static void release(struct neap_local *local, struct neap_span *span, bool locked)
@@ -145,6 +151,46 @@ static void release(struct neap_local *local, struct neap_span *span, bool locke
         neap_unlock();
 }
 
+/* A ready span that is empty: kept, or released. */
+static void emptied(struct neap_local *local, struct neap_span *span, bool locked)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+
+    if (locked || local->idle_units + cold->units > IDLE_UNITS) {
+        release(local, span, locked);
+        return;
+    }
+    ready_remove(local, span);
+    cold->limit = NEAP_LIMIT_IDLE;
+    cold->next = local->idle[span->class];
+    local->idle[span->class] = span;
+    local->idle_units += cold->units;
+}
+
+static struct neap_span *idle_take(struct neap_local *local, unsigned class)
+{
+    struct neap_span *span = local->idle[class];
+
+    if (span) {
+        local->idle[class] = neap_span_cold(span)->next;
+        local->idle_units -= neap_span_cold(span)->units;
+    }
+    return span;
+}
+
+/* What the heap keeps without need. Caller holds the lock. */
+static void release_idle(struct neap_local *local)
+{
+    struct neap_span *span;
+
+    for (unsigned i = 0; i < NEAP_CLASSES; i++) {
+        while ((span = idle_take(local, i)))
+            release(local, span, true);
+        if (local->current[i] && neap_span_is_empty(local->current[i]))
+            release(local, local->current[i], true);
+    }
+}
+
 void neap_local_look(struct neap_local *local, struct neap_span *span)
 {
     if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL) {
@@ -153,7 +199,7 @@ void neap_local_look(struct neap_local *local, struct neap_span *span)
             return;
     }
     if (neap_span_cold(span)->limit == NEAP_LIMIT_READY && neap_span_is_empty(span))
-        release(local, span, false);
+        emptied(local, span, false);
 }
 
 /* ---- the queue ---- */
@@ -193,7 +239,7 @@ static uint32_t hold(struct neap_span_cold *cold)
     uint32_t queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
 
     for (;;) {
-        if (queued == NEAP_QUEUED_PURGING) {
+        if (queued >= NEAP_QUEUED_COLLECTING) {
             sched_yield();
             queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak_explicit(
@@ -229,7 +275,7 @@ static void collect(struct neap_local *local, struct neap_span *span, bool out,
     if (cold->limit == NEAP_LIMIT_FULL)
         ready_add(local, span);
     if (cold->limit == NEAP_LIMIT_READY && neap_span_is_empty(span))
-        release(local, span, locked);
+        emptied(local, span, locked);
 }
 
 /* Caller is its thread, or holds the lock (`locked`) and the heap is dead. */
@@ -265,9 +311,10 @@ static void restore(struct neap_local *local)
 {
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         no_current(local, i);
-        local->ready[i] = NULL;
+        local->ready[i] = local->idle[i] = NULL;
         local->kind[i].top = local->kind[i].bottom;
     }
+    local->idle_units = 0;
     atomic_store_explicit(&local->queue, NULL, memory_order_relaxed);
     local->stale = false;
     for (struct neap_segment *segment = neap_segments; segment;
@@ -474,7 +521,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
         return false;
     whole = (before | bit) == neap_span_mask(span, index / 64) && is_over(span);
     queue_put(owner, span);
-    if (NEAP_UNLIKELY(whole) && waits_long(owner, span))
+    if (NEAP_UNLIKELY(whole) && !neap_local_hidden && waits_long(owner, span))
         purge(span);
     help(owner);
     return true;
@@ -482,12 +529,17 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
 
 /* ---- threads ---- */
 
-/* What is on the heap's stacks goes to the spans. */
+/* The blocks that the heap has at hand go to their spans. */
 static void unstack(struct neap_local *local)
 {
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         struct neap_kind *kind = &local->kind[i];
 
+        atomic_store_explicit(kind->held,
+                              atomic_load_explicit(kind->held, memory_order_relaxed) &
+                                  ~kind->free,
+                              memory_order_relaxed);
+        kind->free = 0;
         while (kind->top != kind->bottom) {
             uintptr_t address = (uintptr_t)(--kind->top)->block;
             struct neap_span *span = neap_map_find(address);
@@ -508,9 +560,7 @@ static void thread_ends(void *heap)
     mine = NULL;
     neap_lock();
     drain(local, true);
-    for (unsigned i = 0; i < NEAP_CLASSES; i++)
-        if (local->current[i] && neap_span_is_empty(local->current[i]))
-            release(local, local->current[i], true);
+    release_idle(local);
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         if (local->current[i])
             take_over(local, local->current[i], &orphans);
@@ -551,12 +601,17 @@ static struct neap_local *create(void)
     struct neap_local *local;
     struct neap_entry *entry;
     unsigned room = 0;
+    uintptr_t at;
+    size_t size;
 
     for (unsigned i = 0; i < NEAP_CLASSES; i++)
         room += room_of(i);
-    local = neap_meta_bytes(sizeof(*local) + room * sizeof(*entry));
-    if (!local)
+    /* A mapping of its own: most of the room is never touched. */
+    size = sizeof(*local) + room * sizeof(*entry) + NEAP_LINE;
+    at = neap_meta_map((size + NEAP_HEAP_PAGE - 1) & ~(size_t)(NEAP_HEAP_PAGE - 1));
+    if (at == NEAP_OS_FAILED)
         return NULL;
+    local = (struct neap_local *)(at + NEAP_LINE);
     entry = (struct neap_entry *)(local + 1);
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         no_current(local, i);
@@ -604,6 +659,35 @@ void neap_local_begin(void)
     neap_locals = &orphans;
 }
 
+/*
+ * The queues anew, in the child. Threads that are gone may have been about to put a
+ * span into one; and a span that a heap took over may be in the queue of the one it was
+ * taken from: if restore made it be put into another, the two would run into each
+ * other.
+ */
+static void queue_anew(void)
+{
+    for (struct neap_local *local = neap_locals; local; local = local->next)
+        atomic_store_explicit(&local->queue, NULL, memory_order_relaxed);
+    neap_meta_forked();
+    for (struct neap_segment *segment = neap_segments; segment;
+         segment = segment->next) {
+        for (uint32_t unit = 0; unit < segment->units;) {
+            struct neap_span *span =
+                neap_map_find(segment->base + (uintptr_t)unit * NEAP_UNIT);
+            struct neap_span_cold *cold = neap_span_cold(span);
+
+            unit += cold->units;
+            /* Looked at first, so that only what changes is copied. */
+            if (atomic_load_explicit(&cold->queued, memory_order_relaxed))
+                atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT,
+                                      memory_order_relaxed);
+            if (span->state == NEAP_SPAN_SMALL && neap_span_has_remote(span))
+                queue_put(owner_of(span), span);
+        }
+    }
+}
+
 void neap_local_forked(void)
 {
     for (struct neap_local *local = neap_locals; local; local = local->next) {
@@ -616,6 +700,9 @@ void neap_local_forked(void)
         local->next_dead = dead;
         dead = local;
     }
+    /* Where there is one heap besides the orphans' there are no queues. */
+    if (numbers > 1)
+        queue_anew();
 }
 
 /* ---- allocation ---- */
@@ -634,7 +721,7 @@ static void *carve(struct neap_local *local, struct neap_span *span, bool *fresh
         end = span->capacity;
     *fresh = more == 1 && neap_span_cold(span)->dirty == 0;
     span->carved = (uint16_t)end;
-    set_word(kind, span, word);
+    hold_word(kind, span, word);
     return neap_kind_take(kind);
 }
 
@@ -646,6 +733,9 @@ static struct neap_span *next_span(struct neap_local *local, unsigned class)
         ready_remove(local, span);
         return span;
     }
+    span = idle_take(local, class);
+    if (span)
+        return span;
     neap_lock();
     span = inherit(local, class);
     if (!span)
@@ -665,10 +755,13 @@ void *neap_local_refill(unsigned class, bool *fresh)
     if (!local)
         return NULL;
     kind = &local->kind[class];
+    /* Where the heap is hidden it is asked here first of all. */
+    if (kind->free)
+        return neap_kind_take(kind);
     for (;;) {
         span = local->current[class];
         if (span) {
-            if (find_word(kind, span))
+            if (hold_any_word(kind, span))
                 return neap_kind_take(kind);
             if (span->carved < span->capacity)
                 return carve(local, span, fresh);
@@ -693,7 +786,7 @@ void neap_local_trim(void)
         return;
     unstack(local);
     drain(local, false);
-    for (unsigned i = 0; i < NEAP_CLASSES; i++)
-        if (local->current[i] && neap_span_is_empty(local->current[i]))
-            release(local, local->current[i], false);
+    neap_lock();
+    release_idle(local);
+    neap_unlock();
 }

@@ -43,15 +43,14 @@ void neap_local_forked(void); /* in the child, which holds the lock */
 /* A free block of the kind's word, now in use. NULL: it has none. */
 NEAP_ALWAYS_INLINE void *neap_kind_take(struct neap_kind *kind)
 {
-    uint64_t held = atomic_load_explicit(kind->held, memory_order_relaxed);
-    uint64_t free = kind->mask & ~held;
+    uint64_t free = kind->free;
 
     if (NEAP_UNLIKELY(!free))
         return NULL;
-    free &= -free;
-    atomic_store_explicit(kind->held, held | free, memory_order_relaxed);
+    kind->free = free & (free - 1);
     atomic_store_explicit(kind->live,
-                          atomic_load_explicit(kind->live, memory_order_relaxed) | free,
+                          atomic_load_explicit(kind->live, memory_order_relaxed) |
+                              (free & -free),
                           memory_order_relaxed);
     return (void *)(kind->first + (uintptr_t)__builtin_ctzll(free) * kind->size);
 }

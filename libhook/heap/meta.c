@@ -103,6 +103,15 @@ void neap_meta_span_free(struct neap_span *span)
     free_spans[span->kind] = span;
 }
 
+void neap_meta_forked(void)
+{
+    for (unsigned i = 0; i < NEAP_SPAN_KINDS; i++)
+        for (struct neap_span *span = free_spans[i]; span;
+             span = neap_span_cold(span)->next)
+            atomic_store_explicit(&neap_span_cold(span)->queued, 0,
+                                  memory_order_relaxed);
+}
+
 struct neap_segment *neap_meta_segment(void)
 {
     struct neap_segment *segment = free_segments;

@@ -12,6 +12,8 @@
  * NULL: no memory. */
 struct neap_span *neap_meta_span(unsigned words);
 void neap_meta_span_free(struct neap_span *span);
+/* In the child of a fork: no structure that is not in use is in a queue. */
+void neap_meta_forked(void);
 
 /* Zeroed, aligned to a line, for ever. NULL: no memory. */
 void *neap_meta_bytes(size_t size);

@@ -9,7 +9,8 @@
 #include "libhook/heap/os.h"
 #include "libhook/heap/run.h"
 
-struct neap_pool_settings neap_pool_settings = {.delay_ms = 500};
+struct neap_pool_settings neap_pool_settings = {
+    .delay_ms = 500, .keep_units = -1, .large_min = NEAP_LARGE_MIN};
 
 /* ---- giving back ---- */
 
@@ -50,6 +51,8 @@ static size_t budget_of(const struct neap_pool_state *pool)
 {
     size_t keep = KEEP_SMALL;
 
+    if (neap_pool_settings.keep_units >= 0)
+        return (size_t)neap_pool_settings.keep_units;
     if (pool == &neap_pools[NEAP_POOL_LARGE])
         keep = pool->used_most / 2 < KEEP_LARGE ? pool->used_most / 2 : KEEP_LARGE;
     return (pool->used / 8 > keep ? pool->used / 8 : keep) + pool->allowance;
@@ -61,6 +64,7 @@ static void give_back(struct neap_span *run, uint32_t keep)
     struct neap_segment *segment = cold->segment;
 
     neap_pool_of(cold)->recently += cold->dirty;
+    neap_pool_counts.given_back++;
     if (neap_grow_lower(run, keep))
         return;
     neap_run_out(run);
@@ -77,10 +81,19 @@ static void give_back(struct neap_span *run, uint32_t keep)
     neap_run_in(run);
 }
 
+/* The clock costs as much as the rest of giving a span: now and then is enough. */
 static void settle(void)
 {
-    static uint32_t second_ms;
-    uint32_t now_ms = neap_os_now_ms(), seconds = (now_ms - second_ms) / 1000;
+    static uint32_t second_ms, skipped;
+    uint32_t now_ms, seconds;
+
+    if (++skipped % 16 != 0 &&
+        neap_pools[NEAP_POOL_SMALL].dirty <= budget_of(&neap_pools[NEAP_POOL_SMALL]) &&
+        neap_pools[NEAP_POOL_LARGE].dirty <= budget_of(&neap_pools[NEAP_POOL_LARGE]))
+        return;
+    now_ms = neap_os_now_ms();
+    neap_run_now_ms = now_ms;
+    seconds = (now_ms - second_ms) / 1000;
 
     if (seconds)
         second_ms = now_ms;
@@ -93,17 +106,17 @@ static void settle(void)
         budget = budget_of(pool);
         for (unsigned i = 0; i < 32 && pool->oldest && neap_os_room(4) &&
                              (pool->dirty > budget ||
-                              now_ms - (uint32_t)neap_span_cold(pool->oldest)->limit >=
-                                  neap_pool_settings.delay_ms);
+                              (neap_pool_settings.keep_units < 0 &&
+                               now_ms - (uint32_t)neap_span_cold(pool->oldest)->limit >=
+                                   neap_pool_settings.delay_ms));
              i++)
             give_back(pool->oldest, 0);
     }
 }
 
-bool neap_pool_trim(size_t pad)
+void neap_pool_trim(size_t pad)
 {
     uint32_t keep = pad / NEAP_UNIT < UINT32_MAX ? (uint32_t)(pad / NEAP_UNIT) : 0;
-    size_t before = neap_os_mapped, dirty = neap_pool_counts.dirty_units;
     struct neap_span *run;
 
     /* No more than there are now: what cannot be given back is in the list again. */
@@ -118,14 +131,13 @@ bool neap_pool_trim(size_t pad)
         }
     }
     run = neap_grow_top();
-    if (run)
-        neap_grow_lower(run, keep);
+    if (run && neap_grow_lower(run, keep))
+        neap_pool_counts.given_back++;
     for (struct neap_segment *segment = neap_segments, *next; segment; segment = next) {
         next = segment->next;
         if (!segment->brk && segment->used == 0 && neap_os_room(4))
             give_back(neap_map_find(segment->base), keep);
     }
-    return neap_os_mapped < before || neap_pool_counts.dirty_units < dirty;
 }
 
 /* ---- face ---- */

@@ -8,6 +8,7 @@
 
 struct neap_pool_state neap_pools[NEAP_POOLS];
 struct neap_segment *neap_segments;
+uint32_t neap_run_now_ms;
 struct neap_pool_counts neap_pool_counts;
 
 /* ---- bins ---- */
@@ -100,7 +101,9 @@ static void age_add(struct neap_span *run)
 
     if (!cold->dirty)
         return;
-    cold->limit = neap_os_now_ms();
+    if (!neap_run_now_ms)
+        neap_run_now_ms = neap_os_now_ms();
+    cold->limit = neap_run_now_ms;
     cold->newer = NULL;
     cold->older = pool->newest;
     if (pool->newest)

@@ -34,6 +34,9 @@ static inline struct neap_pool_state *neap_pool_of(const struct neap_span_cold *
     return &neap_pools[cold->segment->pool];
 }
 
+/* The time when somebody last looked at the clock: runs are dated by it. */
+extern uint32_t neap_run_now_ms;
+
 /* A run that is long enough, and hardly longer. NULL: there is none. */
 struct neap_span *neap_run_find(enum neap_pool pool, uint32_t units);
 /* One of the longest. NULL: there is none. */

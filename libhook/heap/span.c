@@ -5,6 +5,7 @@
 
 #include "libhook/heap/map.h"
 #include "libhook/heap/meta.h"
+#include "libhook/heap/notes.h"
 #include "libhook/heap/pool.h"
 
 #define N4(c) c, c, c, c
@@ -80,6 +81,7 @@ void neap_span_give(struct neap_span *span)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
 
+    neap_notes_release(span);
     atomic_store_explicit(&span->owner, 0, memory_order_relaxed);
     neap_map_set(cold->base, cold->units, NULL);
     span->state = NEAP_SPAN_NONE;

@@ -16,11 +16,12 @@
  *   segment = its spans and runs, back to back
  *   span    = start - base  +  capacity * size  +  tail          (small)
  *   live[], remote[] <= held[] <= carved blocks       (as sets of blocks)
- *   held[] - live[]  = the blocks on the owner's stack of the class
+ *   held[] - live[]  = the blocks on the owner's stack of the class, and kind->free
  *   a small span is in exactly one of these states, told by its limit:
  *       current  of its heap and class      limit 0
  *       ready    in its heap's list         limit 1     has a block to give
  *       full     in no list                 limit ~0    had none when it was last tried
+ *       idle     in its heap's idle list    limit 2     empty, kept for the next use
  *   map[u] of each unit u of a small span, of the first unit of a large block and of
  * the first and last unit of a run is that span; all others are NULL
  *
@@ -90,15 +91,16 @@ enum neap_span_state {
 
 #define NEAP_LIMIT_CURRENT 0u
 #define NEAP_LIMIT_READY   1u
+#define NEAP_LIMIT_IDLE    2u
 #define NEAP_LIMIT_FULL    (~(uint64_t)0)
 
 /* owner's low bit: frees are to take the slow way, by marks or checks. */
 #define NEAP_OWNER_SLOWLY ((uintptr_t)1)
 
 /*
- * Two bitmaps: a block in use has its bit set in live[] and in held[]; one that its
- * heap's stack of free blocks has, in held[] alone; one that the span has to give, in
- * neither. So live[] tells double frees, held[] what is left.
+ * Two bitmaps: a block in use has its bit set in live[] and in held[]; a free one that
+ * its heap has at hand, in held[] alone; one that the span has to give, in neither. So
+ * live[] tells double frees, held[] what is left.
  *
  * What is here is all that a free by the owner reads, and live[] all that it writes.
  * The cold part ends in front of the structure; see neap_span_cold.
@@ -206,9 +208,9 @@ struct neap_entry {
 struct neap_kind {
     struct neap_entry *top; /* one past the latest */
     struct neap_entry *bottom, *end;
-    _Atomic uint64_t *held;
+    uint64_t free;          /* of the word: blocks that are this heap's to hand out */
+    _Atomic uint64_t *held; /* the word of the current span that they are of */
     _Atomic uint64_t *live;
-    uint64_t mask;   /* bits of the word that are carved blocks */
     uintptr_t first; /* address of the block of bit 0 */
     uint64_t size;
 } __attribute__((aligned(64)));
@@ -223,6 +225,8 @@ struct neap_local {
     struct neap_kind kind[NEAP_CLASSES];
     struct neap_span *current[NEAP_CLASSES];
     struct neap_span *ready[NEAP_CLASSES]; /* the latest first */
+    struct neap_span *idle[NEAP_CLASSES];  /* by cold->next alone */
+    uint32_t idle_units;
     /* what others touch */
     struct neap_span *_Atomic queue __attribute__((aligned(64)));
     _Atomic size_t waiting; /* units in the queue that hold nothing any more */

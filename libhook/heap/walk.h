@@ -6,7 +6,9 @@
  *     M = live + slack + free + meta
  *
  * holds exactly, for each segment and for the whole. Blocks that threads allocate and
- * free meanwhile count as what they are when the walk reads their bit.
+ * free meanwhile count as what they are when the walk reads their bit. A block that a
+ * heap has ready for its thread, and one that the quarantine of check level 3 keeps, is
+ * free: the program has no business with it.
  */
 #ifndef NEAP_LIBHOOK_HEAP_WALK_H
 #define NEAP_LIBHOOK_HEAP_WALK_H
@@ -17,15 +19,15 @@
 
 struct neap_heap_sum {
     uint64_t mapped;   /* all of the below */
-    uint64_t live;     /* blocks in use, as served (malloc_usable_size) */
+    uint64_t live;     /* blocks in use, as served: with what rounding added */
     uint64_t slack;    /* what no block covers: ends of spans, gaps for alignment */
     uint64_t free;     /* blocks and runs that nobody uses */
     uint64_t meta;     /* segments of metadata */
     uint64_t resident; /* of `mapped`, in memory as mincore() tells */
-    uint64_t free_resident; /* of `free`, counted by whole kernel pages that hold no
-                               live byte */
-    uint64_t live_count;
-    uint64_t free_count;
+    uint64_t free_resident; /* of `resident`, whole kernel pages that hold something
+                               free and no live byte */
+    uint64_t live_count;    /* blocks */
+    uint64_t free_count;    /* blocks, carved or not, and runs */
     uint64_t
         requested; /* of `live`, as asked for; from check level 1 on, else `live` */
 };
@@ -66,7 +68,8 @@ void neap_heap_walk(const struct neap_heap_visitor *visitor, bool resident,
                     struct neap_heap_sum *ret);
 
 /* Every invariant of types.h. NULL: all hold; else which one does not, in words. Other
- * threads must be still. */
+ * threads must be still. From check level 1 on neap_check_scan is done as well, and
+ * what that finds is reported: it is the program's mistake. */
 const char *neap_heap_verify(void);
 
 #endif
