@@ -115,7 +115,7 @@ struct neap_span {
     uint8_t class;
     uint8_t words;   /* of live[], held[] and remote[] */
     uint8_t kind;    /* of structure: neap_span_kind */
-    uint16_t carved; /* blocks that were ever made available, from the first on */
+    _Atomic uint16_t carved; /* blocks that were ever made available, from the first on */
     uint16_t capacity;
     _Atomic uint64_t live[];
 };
