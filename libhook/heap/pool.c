@@ -190,34 +190,27 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-/* A run that is long enough. Where the kernel gives no more, by a limit or because there
- * is none, one of the other pool, or what comes of giving back all that is free. */
-static struct neap_span *find(enum neap_pool pool, uint32_t units)
+/* Where the kernel gives no more, by a limit or because there is none, of the other pool. */
+static struct neap_span *take(enum neap_pool pool, uint32_t units, unsigned words)
 {
     struct neap_span *run = neap_run_find(pool, units);
 
-    if (run)
-        return run;
-    if (!neap_grow(pool, units)) {
-        run = neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
-        if (run)
-            return run;
-        if (neap_pool_counts.run_units < units)
-            return NULL;
-        neap_pool_trim(0);
-        if (!neap_grow(pool, units))
-            return NULL;
-    }
-    return neap_run_find(pool, units);
+    if (!run)
+        run = neap_run_find(
+            neap_grow(pool, units) ? pool : NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool,
+            units);
+    return run ? cut(run, units, words) : NULL;
 }
 
 struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
 {
-    struct neap_span *run = find(pool, units), *span;
+    struct neap_span *span = take(pool, units, words);
 
-    if (!run)
-        return NULL;
-    span = cut(run, units, words);
+    /* Be it for blocks or for metadata: once more, when all that is free is given back. */
+    if (!span && neap_pool_counts.run_units >= units) {
+        neap_pool_trim(0);
+        span = take(pool, units, words);
+    }
     if (span)
         regret_taken(&neap_pools[pool], units - neap_span_cold(span)->dirty);
     return span;
