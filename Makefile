@@ -268,7 +268,8 @@ heap_names := $(foreach n,malloc free calloc realloc reallocarray posix_memalign
     aligned_alloc memalign valloc pvalloc free_sized free_aligned_sized mallinfo \
     mallinfo2,$(n)=neap_heap_$(n)) malloc_usable_size=neap_heap_usable_size \
     malloc_info=neap_heap_info malloc_stats=neap_heap_stats \
-    malloc_trim=neap_heap_trim mallopt=neap_heap_option
+    malloc_trim=neap_heap_trim mallopt=neap_heap_option \
+    $(foreach n,_ZdlPv _ZdaPv _ZdlPvm _ZdaPvm,$(n)=neap_heap_free)
 $(heap): $(heap_obj) libhook/heap/heap.map
 	$(call say,LD)
 	@mkdir -p $(@D)

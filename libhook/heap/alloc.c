@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The malloc family. What is fast stands here whole: a block from the heap's word of its
- * class, a block of the caller's own back to its span. 2 loads and a store for malloc
- * besides the class; a free looks at no byte of the block.
+ * The malloc family. What is fast stands here whole: a block from the heap's word of
+ * its class, a block of the caller's own back to its span. 2 loads and a store for
+ * malloc besides the class; a free looks at no byte of the block.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -22,31 +22,27 @@ static NEAP_COLD void *no_memory(void)
     return NULL;
 }
 
-/* ---- allocation ---- */
+/* ---- allocation: NULL is no memory, and errno the caller's ---- */
 
-static __attribute__((noinline)) void *malloc_slowly(size_t size, size_t align,
-                                                     bool *fresh)
+static __attribute__((noinline)) void *allocate_slowly(size_t size, size_t align,
+                                                       bool *fresh)
 {
-    void *block;
-
     *fresh = false;
     neap_heap_start();
-    if (size > NEAP_SIZE_MAX)
-        return no_memory();
+    if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
+        return NULL;
     if (NEAP_UNLIKELY(neap_check_level != 0))
-        block = neap_check_alloc(size, align, fresh);
-    else if (size <= NEAP_SMALL_MAX && align <= 16)
-        block = neap_local_refill(neap_class_of(size), fresh);
-    else
-        block = neap_large_alloc(size, align, fresh);
-    return NEAP_LIKELY(block != NULL) ? block : no_memory();
+        return neap_check_alloc(size, align, fresh);
+    if (size <= NEAP_SMALL_MAX && align <= 16)
+        return neap_local_refill(neap_class_of(size), fresh);
+    return neap_large_alloc(size, align, fresh);
 }
 
-static __attribute__((noinline)) void *malloc_refill(size_t size)
+static __attribute__((noinline)) void *refill(size_t size)
 {
     bool fresh;
 
-    return malloc_slowly(size, 16, &fresh);
+    return allocate_slowly(size, 16, &fresh);
 }
 
 /* NULL: neither the stack nor the word has one. */
@@ -67,7 +63,7 @@ NEAP_ALWAYS_INLINE void *from_heap(unsigned class)
     return neap_kind_take(kind);
 }
 
-void *neap_heap_malloc(size_t size)
+NEAP_ALWAYS_INLINE void *allocate(size_t size)
 {
     unsigned class;
     void *block;
@@ -77,9 +73,35 @@ void *neap_heap_malloc(size_t size)
     else if (NEAP_LIKELY(size <= NEAP_SMALL_MAX))
         class = neap_class_medium(size);
     else
-        return malloc_refill(size);
+        return refill(size);
     block = from_heap(class);
-    return NEAP_LIKELY(block != NULL) ? block : malloc_refill(size);
+    return NEAP_LIKELY(block != NULL) ? block : refill(size);
+}
+
+/*
+ * A small block of a size that is rounded up to a multiple of the alignment is aligned
+ * by itself: its class's size is a multiple as well, since beyond 128 bytes it is one of
+ * an eighth of the power of two below, and either that or the alignment divides the
+ * other; and spans begin on their size's alignment, up to a page.
+ */
+NEAP_ALWAYS_INLINE void *allocate_aligned(size_t align, size_t size)
+{
+    size_t rounded = (size + align - 1) & ~(align - 1);
+    bool fresh;
+
+    if (NEAP_LIKELY(align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX &&
+                    rounded <= NEAP_SMALL_MAX && neap_check_level == 0))
+        return allocate(rounded ? rounded : align);
+    return allocate_slowly(size, align, &fresh);
+}
+
+/* ---- the same, with errno ---- */
+
+void *neap_heap_malloc(size_t size)
+{
+    void *block = allocate(size);
+
+    return NEAP_LIKELY(block != NULL) ? block : no_memory();
 }
 
 void *neap_heap_calloc(size_t count, size_t size)
@@ -90,39 +112,21 @@ void *neap_heap_calloc(size_t count, size_t size)
 
     if (__builtin_mul_overflow(count, size, &total))
         return no_memory();
-    /* Blocks of a page or more may be fresh, which only the slow way knows of; where the
-     * word has one it has been used before. */
+    /* Blocks of a page or more may be fresh, which only the slow way knows of; what the
+     * heap has at hand has been used before. */
     block = total <= NEAP_SMALL_MAX ? from_heap(neap_class_of(total)) : NULL;
     if (!block)
-        block = malloc_slowly(total, 16, &fresh);
-    return block && !fresh ? memset(block, 0, total) : block;
+        block = allocate_slowly(total, 16, &fresh);
+    if (NEAP_UNLIKELY(!block))
+        return no_memory();
+    return fresh ? block : memset(block, 0, total);
 }
 
-/*
- * Small blocks of a class whose size the alignment divides are aligned by themselves:
- * spans begin on their size's alignment, up to a page.
- */
-static void *aligned(size_t align, size_t size)
+static __attribute__((noinline)) void *aligned(size_t align, size_t size)
 {
-    bool fresh;
+    void *block = allocate_aligned(align, size);
 
-    if (align <= 16)
-        return neap_heap_malloc(size);
-    neap_heap_start(); /* from here on it is known whether blocks are checked */
-    if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
-        return no_memory();
-    if (align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX && !neap_check_level) {
-        size_t rounded = (size + align - 1) & ~(align - 1);
-
-        if (rounded < align)
-            rounded = align;
-        while (rounded <= NEAP_SMALL_MAX &&
-               (neap_class_size(neap_class_of(rounded)) & (align - 1)) != 0)
-            rounded += align;
-        if (rounded <= NEAP_SMALL_MAX)
-            return neap_heap_malloc(rounded);
-    }
-    return malloc_slowly(size, align, &fresh);
+    return block ? block : no_memory();
 }
 
 static bool is_power_of_two(size_t value)
@@ -132,14 +136,12 @@ static bool is_power_of_two(size_t value)
 
 int neap_heap_posix_memalign(void **ret, size_t align, size_t size)
 {
-    int saved = errno;
     void *block;
 
-    if (!is_power_of_two(align) || align % sizeof(void *) != 0)
+    if (NEAP_UNLIKELY(!is_power_of_two(align) || align % sizeof(void *) != 0))
         return EINVAL;
-    block = aligned(align, size);
-    errno = saved;
-    if (!block)
+    block = allocate_aligned(align, size);
+    if (NEAP_UNLIKELY(!block))
         return ENOMEM;
     *ret = block;
     return 0;
@@ -188,8 +190,8 @@ static __attribute__((noinline)) void free_slowly(void *block, struct neap_span 
 
     if (!block)
         return;
-    if (span && atomic_load_explicit(&neap_span_cold(span)->marks,
-                                     memory_order_relaxed))
+    if (span &&
+        atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed))
         neap_check_marked(block);
     if (NEAP_UNLIKELY(neap_check_level != 0) && neap_check_frees(span, block))
         return;
@@ -212,8 +214,9 @@ void neap_heap_free(void *block)
     uint64_t live, bit;
     uint32_t index;
 
-    if (NEAP_UNLIKELY(!span || atomic_load_explicit(&span->owner, memory_order_relaxed) !=
-                                   (uintptr_t)local ||
+    if (NEAP_UNLIKELY(!span ||
+                      atomic_load_explicit(&span->owner, memory_order_relaxed) !=
+                          (uintptr_t)local ||
                       !neap_span_index(span, (uintptr_t)block, &index))) {
         free_slowly(block, span);
         return;

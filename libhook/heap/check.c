@@ -22,7 +22,8 @@
 #define POISON     ((size_t)4 << 10) /* at each end of a free block */
 #define SIZE_LIMIT ((size_t)1 << NEAP_NOTE_SIZE_BITS)
 
-unsigned neap_check_level;
+/* Until the heap begins: nobody takes a short way that is for level 0. */
+unsigned neap_check_level = ~0u;
 
 void neap_check_begin(const struct neap_heap_options *options)
 {

@@ -7,8 +7,9 @@
 
 #include "libhook/heap/types.h"
 
-/* The calling thread's. Before its first allocation, at its end, and always where blocks
- * are checked, it is neap_local_none: a heap that has nothing and owns nothing. */
+/* The calling thread's. Before its first allocation, at its end, and always where
+ * blocks are checked, it is neap_local_none: a heap that has nothing and owns nothing.
+ */
 extern __thread struct neap_local *neap_local;
 extern struct neap_local neap_local_none;
 
@@ -42,27 +43,26 @@ void neap_local_forked(void); /* in the child, which holds the lock */
 /* A free block of the kind's word, now in use. NULL: it has none. */
 NEAP_ALWAYS_INLINE void *neap_kind_take(struct neap_kind *kind)
 {
-    uint64_t held = atomic_load_explicit(kind->held, memory_order_relaxed);
-    uint64_t free = kind->mask & ~held;
+    uint64_t free = kind->free;
 
     if (NEAP_UNLIKELY(!free))
         return NULL;
-    free &= -free;
-    atomic_store_explicit(kind->held, held | free, memory_order_relaxed);
-    atomic_store_explicit(
-        kind->live, atomic_load_explicit(kind->live, memory_order_relaxed) | free,
-        memory_order_relaxed);
+    kind->free = free & (free - 1);
+    atomic_store_explicit(kind->live,
+                          atomic_load_explicit(kind->live, memory_order_relaxed) |
+                              (free & -free),
+                          memory_order_relaxed);
     return (void *)(kind->first + (uintptr_t)__builtin_ctzll(free) * kind->size);
 }
 
 /* A block that is held but not live, back to its span, which is `local`'s. */
-NEAP_ALWAYS_INLINE void neap_local_give(struct neap_local *local, struct neap_span *span,
-                                        uint32_t index)
+NEAP_ALWAYS_INLINE void neap_local_give(struct neap_local *local,
+                                        struct neap_span *span, uint32_t index)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
     _Atomic uint64_t *word = &cold->held[index >> 6];
-    uint64_t held = atomic_load_explicit(word, memory_order_relaxed) &
-                    ~(1ull << (index & 63));
+    uint64_t held =
+        atomic_load_explicit(word, memory_order_relaxed) & ~(1ull << (index & 63));
 
     atomic_store_explicit(word, held, memory_order_relaxed);
     if (NEAP_UNLIKELY(held < cold->limit))

@@ -132,7 +132,7 @@ void neap_meta_segment_free(struct neap_segment *segment)
 /* ---- the map ---- */
 
 #define LEAF_BYTES (sizeof(neap_map_entry) << NEAP_LEAF_BITS)
-#define LEAF_SPAN ((uintptr_t)1 << (NEAP_LEAF_BITS + NEAP_UNIT_SHIFT))
+#define LEAF_SPAN  ((uintptr_t)1 << (NEAP_LEAF_BITS + NEAP_UNIT_SHIFT))
 
 bool neap_map_reach(uintptr_t base, size_t units)
 {

@@ -147,7 +147,8 @@ bool neap_os_break_to(uintptr_t from, uintptr_t to)
 
 static uintptr_t map(uintptr_t where, size_t size, int fixed)
 {
-    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | fixed;
+    const int prot = PROT_READ | PROT_WRITE,
+              flags = MAP_PRIVATE | MAP_ANONYMOUS | fixed;
     long at = neap_os_calls.mmap(where, size, prot, flags);
 
     if (failed(at))
@@ -202,8 +203,8 @@ bool neap_os_unmap(uintptr_t at, size_t size)
     if (failed(neap_os_calls.munmap(at, size)))
         return false;
     mapped(0, size);
-    note((struct neap_heap_change){
-        .op = NEAP_HEAP_MUNMAP, .address = at, .size = size});
+    note(
+        (struct neap_heap_change){.op = NEAP_HEAP_MUNMAP, .address = at, .size = size});
     return true;
 }
 

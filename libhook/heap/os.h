@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel as the heap sees it. Each call that changes the address space is noted, and
- * told to the observer when the lock is given back. Caller holds the lock; errno stays.
+ * The kernel as the heap sees it. Each call that changes the address space is noted,
+ * and told to the observer when the lock is given back. Caller holds the lock; errno
+ * stays.
  */
 #ifndef NEAP_LIBHOOK_HEAP_OS_H
 #define NEAP_LIBHOOK_HEAP_OS_H
@@ -27,7 +28,7 @@ extern struct neap_os_calls neap_os_calls;
 
 uintptr_t neap_os_break(void); /* where it is now; NEAP_OS_FAILED: there is none */
 bool neap_os_break_to(uintptr_t from, uintptr_t to);
-uintptr_t neap_os_map(size_t size); /* private, anonymous, of whole pages */
+uintptr_t neap_os_map(size_t size);             /* private, anonymous, of whole pages */
 bool neap_os_map_at(uintptr_t at, size_t size); /* there, or nowhere */
 /* The same, aligned to `align` of a page or more. */
 uintptr_t neap_os_map_aligned(size_t size, size_t align);

@@ -4,9 +4,10 @@
  * and given back. Caller holds the lock.
  *
  * When what is given back: a run that may be resident is dirty. The dirty runs together
- * are kept below a budget, the oldest going first; and none stays longer than the delay,
- * as far as anybody passes by to see it. To give a run back is to lower the break if it
- * ends there, to unmap its segment if it is all of it, and MADV_DONTNEED otherwise.
+ * are kept below a budget, the oldest going first; and none stays longer than the
+ * delay, as far as anybody passes by to see it. To give a run back is to lower the
+ * break if it ends there, to unmap its segment if it is all of it, and MADV_DONTNEED
+ * otherwise.
  */
 #ifndef NEAP_LIBHOOK_HEAP_POOL_H
 #define NEAP_LIBHOOK_HEAP_POOL_H
@@ -24,8 +25,8 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
 /* Back; its structure becomes a run's. The caller has cleared its map. */
 void neap_pool_give(struct neap_span *span);
 
-/* Make the span end after `units`, in place: the rest is given back or the run behind it
- * taken from. False: it cannot be. The map is the caller's. */
+/* Make the span end after `units`, in place: the rest is given back or the run behind
+ * it taken from. False: it cannot be. The map is the caller's. */
 bool neap_pool_resize(struct neap_span *span, uint32_t units);
 
 /* Move a span that is all of its mapped segment to one of another size, contents and

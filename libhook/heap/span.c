@@ -10,9 +10,9 @@
 
 #define N4(c) c, c, c, c
 const uint8_t neap_class_small[1024 / 16 + 1] = {
-    0,      0,      1,      2,      3,      4,      5,      6,      7,      8,  9,
-    10,     11,     12,     13,     14,     15,     16,     16,     17,     17, 18,
-    18,     19,     19,     20,     20,     21,     21,     22,     22,     23, 23,
+    0,      0,      1,      2,      3,      4,      5,      6,      7,  8,  9,
+    10,     11,     12,     13,     14,     15,     16,     16,     17, 17, 18,
+    18,     19,     19,     20,     20,     21,     21,     22,     22, 23, 23,
     N4(24), N4(25), N4(26), N4(27), N4(28), N4(29), N4(30), N4(31),
 };
 
@@ -21,7 +21,11 @@ uint32_t neap_span_units(unsigned class)
 {
     uint32_t size = neap_class_size(class);
 
-    return size <= 256 ? 1 : size <= 1024 ? 2 : size <= 8192 ? 4 : size <= 16384 ? 8 : 16;
+    return size <= 256     ? 1
+           : size <= 1024  ? 2
+           : size <= 8192  ? 4
+           : size <= 16384 ? 8
+                           : 16;
 }
 
 uint32_t neap_span_capacity(unsigned class)
@@ -53,7 +57,8 @@ struct neap_span *neap_span_take(unsigned class, uintptr_t owner)
 {
     uint32_t units = neap_span_units(class), size = neap_class_size(class);
     uint32_t capacity = neap_span_capacity(class);
-    struct neap_span *span = neap_pool_take(NEAP_POOL_SMALL, units, (capacity + 63) / 64);
+    struct neap_span *span =
+        neap_pool_take(NEAP_POOL_SMALL, units, (capacity + 63) / 64);
     struct neap_span_cold *cold;
 
     if (!span)
@@ -63,7 +68,7 @@ struct neap_span *neap_span_take(unsigned class, uintptr_t owner)
         cold->base + place(units * (uint32_t)NEAP_UNIT - capacity * size, size);
     span->size = size;
     span->recip = (uint32_t)(((1ull << 31) + size / 16 - 1) / (size / 16));
-    span->class = (uint8_t)class;
+    span->class = (uint8_t) class;
     span->capacity = (uint16_t)capacity;
     span->carved = 0;
     span->state = NEAP_SPAN_SMALL;
@@ -111,6 +116,15 @@ bool neap_span_collect(struct neap_span *span)
         some = true;
     }
     return some;
+}
+
+bool neap_span_has_remote(struct neap_span *span)
+{
+    uint64_t bits = 0;
+
+    for (unsigned i = 0; i < span->words; i++)
+        bits |= atomic_load_explicit(neap_span_remote(span, i), memory_order_relaxed);
+    return bits != 0;
 }
 
 void neap_span_let_go(struct neap_span *span)

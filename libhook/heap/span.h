@@ -12,6 +12,8 @@ void neap_span_give(struct neap_span *span);
 
 /* Owner's: take over what others freed. False: that was nothing. */
 bool neap_span_collect(struct neap_span *span);
+bool neap_span_has_remote(
+    struct neap_span *span); /* is there something to take over? */
 /* Owner's: no stack has blocks of it any more. */
 void neap_span_let_go(struct neap_span *span);
 /* Owner's: is no block held, as far as collected? Has it one to give? */

@@ -162,7 +162,7 @@ static void on_heap_span(void *context, const struct neap_heap_span_view *span)
     part->mapped += span->size;
     part->free_count += free;
     part->free += free * (span->block_size ? span->block_size : span->size);
-    if (span->heap)
+    if (span->block_size && span->block_size <= NEAP_SMALL_MAX)
         part->count[neap_class_of(span->block_size)] += free;
 }
 
