@@ -54,10 +54,10 @@ NEAP_ALWAYS_INLINE void *from_heap(unsigned class)
     if (NEAP_LIKELY(entry != kind->bottom)) {
         entry--;
         kind->top = entry;
-        atomic_store_explicit(
-            entry->word,
-            atomic_load_explicit(entry->word, memory_order_relaxed) | entry->bit,
-            memory_order_relaxed);
+        atomic_store_explicit(entry->word,
+                              atomic_load_explicit(entry->word, memory_order_relaxed) |
+                                  entry->bit,
+                              memory_order_relaxed);
         return entry->block;
     }
     return neap_kind_take(kind);
@@ -80,8 +80,8 @@ NEAP_ALWAYS_INLINE void *allocate(size_t size)
 
 /*
  * A small block of a size that is rounded up to a multiple of the alignment is aligned
- * by itself: its class's size is a multiple as well, since beyond 128 bytes it is one of
- * an eighth of the power of two below, and either that or the alignment divides the
+ * by itself: its class's size is a multiple as well, since beyond 128 bytes it is one
+ * of an eighth of the power of two below, and either that or the alignment divides the
  * other; and spans begin on their size's alignment, up to a page.
  */
 NEAP_ALWAYS_INLINE void *allocate_aligned(size_t align, size_t size)
@@ -90,7 +90,7 @@ NEAP_ALWAYS_INLINE void *allocate_aligned(size_t align, size_t size)
     bool fresh;
 
     if (NEAP_LIKELY(align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX &&
-                    rounded <= NEAP_SMALL_MAX && neap_check_level == 0))
+                    rounded <= NEAP_SMALL_MAX && neap_check_none))
         return allocate(rounded ? rounded : align);
     return allocate_slowly(size, align, &fresh);
 }
@@ -288,9 +288,9 @@ void *neap_heap_realloc(void *block, size_t size)
         return no_memory();
     }
     /* In place, unless more than half of it would lie idle. */
-    if (size <= old && size >= old / 2 && !neap_check_level)
+    if (size <= old && size >= old / 2)
         return block;
-    if (old > NEAP_SMALL_MAX && size > NEAP_SMALL_MAX && !neap_check_level) {
+    if (old > NEAP_SMALL_MAX && size > NEAP_SMALL_MAX) {
         moved = neap_large_resize(block, size);
         if (moved)
             return moved;

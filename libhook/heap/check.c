@@ -22,12 +22,13 @@
 #define POISON     ((size_t)4 << 10) /* at each end of a free block */
 #define SIZE_LIMIT ((size_t)1 << NEAP_NOTE_SIZE_BITS)
 
-/* Until the heap begins: nobody takes a short way that is for level 0. */
-unsigned neap_check_level = ~0u;
+unsigned neap_check_level;
+bool neap_check_none;
 
 void neap_check_begin(const struct neap_heap_options *options)
 {
     neap_check_level = options->check < 3 ? options->check : 3;
+    neap_check_none = neap_check_level == 0;
     neap_report_begin(options);
     neap_fill_begin();
 }

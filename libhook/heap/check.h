@@ -18,6 +18,7 @@
 #include "libhook/heap/types.h"
 
 extern unsigned neap_check_level;
+extern bool neap_check_none; /* it is known that the level is 0 */
 
 void neap_check_begin(const struct neap_heap_options *options);
 

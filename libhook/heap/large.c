@@ -21,8 +21,8 @@ static bool units_of(size_t size, uint32_t *ret)
 
 void *neap_large_alloc(size_t size, size_t align, bool *fresh)
 {
-    size_t least = atomic_load_explicit(&neap_pool_settings.large_min,
-                                        memory_order_relaxed);
+    size_t least =
+        atomic_load_explicit(&neap_pool_settings.large_min, memory_order_relaxed);
     enum neap_pool pool = size < least ? NEAP_POOL_SMALL : NEAP_POOL_LARGE;
     struct neap_span_cold *cold;
     struct neap_span *span = NULL;

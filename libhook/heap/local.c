@@ -108,7 +108,8 @@ static void set_current(struct neap_local *local, struct neap_span *span)
     local->kind[span->class].size = span->size;
 }
 
-/* The free blocks of a word of the current span are the heap's. False: there are none. */
+/* The free blocks of a word of the current span are the heap's. False: there are none.
+ */
 static bool hold_word(struct neap_kind *kind, struct neap_span *span, unsigned word)
 {
     _Atomic uint64_t *held = &neap_span_cold(span)->held[word];
@@ -160,7 +161,7 @@ static void emptied(struct neap_local *local, struct neap_span *span, bool locke
         return;
     }
     ready_remove(local, span);
-    cold->limit = NEAP_LIMIT_CURRENT;
+    cold->limit = NEAP_LIMIT_IDLE;
     cold->next = local->idle[span->class];
     local->idle[span->class] = span;
     local->idle_units += cold->units;
@@ -209,12 +210,15 @@ static void queue_put(struct neap_local *local, struct neap_span *span)
     struct neap_span *first;
     uint32_t not = NEAP_QUEUED_NOT;
 
-    if (atomic_load_explicit(&cold->queued, memory_order_relaxed) != NEAP_QUEUED_NOT ||
+    /* Be it queued or not: its owner may just have collected, and frees fast again. All
+     * in one order with the bit in remote[], see collect. */
+    if (!(atomic_load_explicit(&span->owner, memory_order_seq_cst) & NEAP_OWNER_SLOWLY))
+        atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_seq_cst);
+    if (atomic_load_explicit(&cold->queued, memory_order_seq_cst) != NEAP_QUEUED_NOT ||
         !atomic_compare_exchange_strong_explicit(&cold->queued, &not, NEAP_QUEUED,
-                                                 memory_order_acq_rel,
-                                                 memory_order_relaxed))
+                                                 memory_order_seq_cst,
+                                                 memory_order_seq_cst))
         return;
-    atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
     first = atomic_load_explicit(&local->queue, memory_order_relaxed);
     do {
         atomic_store_explicit(&cold->queue_next, first, memory_order_relaxed);
@@ -257,8 +261,9 @@ static void collect(struct neap_local *local, struct neap_span *span, bool out,
 
     if (!neap_local_hidden &&
         atomic_load_explicit(&cold->marks, memory_order_relaxed) == 0)
+        /* First this, then the bits: who sets one after that sets it again. */
         atomic_fetch_and_explicit(&span->owner, ~NEAP_OWNER_SLOWLY,
-                                  memory_order_relaxed);
+                                  memory_order_seq_cst);
     some = neap_span_collect(span);
     /* Who sets a bit from here on queues it again; who did before is looked for. */
     atomic_store_explicit(&cold->queued, out ? NEAP_QUEUED_NOT : queued,
@@ -516,7 +521,6 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
         return false;
     whole = (before | bit) == neap_span_mask(span, index / 64) && is_over(span);
     queue_put(owner, span);
-    /* Where blocks are checked the free ones may hold a pattern. */
     if (NEAP_UNLIKELY(whole) && !neap_local_hidden && waits_long(owner, span))
         purge(span);
     help(owner);
@@ -531,10 +535,10 @@ static void unstack(struct neap_local *local)
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         struct neap_kind *kind = &local->kind[i];
 
-        atomic_store_explicit(
-            kind->held,
-            atomic_load_explicit(kind->held, memory_order_relaxed) & ~kind->free,
-            memory_order_relaxed);
+        atomic_store_explicit(kind->held,
+                              atomic_load_explicit(kind->held, memory_order_relaxed) &
+                                  ~kind->free,
+                              memory_order_relaxed);
         kind->free = 0;
         while (kind->top != kind->bottom) {
             uintptr_t address = (uintptr_t)(--kind->top)->block;
@@ -656,9 +660,10 @@ void neap_local_begin(void)
 }
 
 /*
- * The queues anew, in the child. Threads that are gone may have been about to put a span
- * into one; and a span that a heap took over may be in the queue of the one it was taken
- * from: if restore made it be put into another, the two would run into each other.
+ * The queues anew, in the child. Threads that are gone may have been about to put a
+ * span into one; and a span that a heap took over may be in the queue of the one it was
+ * taken from: if restore made it be put into another, the two would run into each
+ * other.
  */
 static void queue_anew(void)
 {
@@ -670,17 +675,14 @@ static void queue_anew(void)
         for (uint32_t unit = 0; unit < segment->units;) {
             struct neap_span *span =
                 neap_map_find(segment->base + (uintptr_t)unit * NEAP_UNIT);
-            uint64_t remote = 0;
+            struct neap_span_cold *cold = neap_span_cold(span);
 
-            unit += neap_span_cold(span)->units;
-            if (atomic_load_explicit(&neap_span_cold(span)->queued,
-                                     memory_order_relaxed))
-                atomic_store_explicit(&neap_span_cold(span)->queued, 0,
+            unit += cold->units;
+            /* Looked at first, so that only what changes is copied. */
+            if (atomic_load_explicit(&cold->queued, memory_order_relaxed))
+                atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT,
                                       memory_order_relaxed);
-            for (unsigned i = 0; span->state == NEAP_SPAN_SMALL && i < span->words; i++)
-                remote |= atomic_load_explicit(neap_span_remote(span, i),
-                                               memory_order_relaxed);
-            if (remote)
+            if (span->state == NEAP_SPAN_SMALL && neap_span_has_remote(span))
                 queue_put(owner_of(span), span);
         }
     }
@@ -698,8 +700,8 @@ void neap_local_forked(void)
         local->next_dead = dead;
         dead = local;
     }
-    /* Where there is one heap there are no queues. */
-    if (neap_locals && neap_locals->next)
+    /* Where there is one heap besides the orphans' there are no queues. */
+    if (numbers > 1)
         queue_anew();
 }
 
@@ -748,16 +750,14 @@ void *neap_local_refill(unsigned class, bool *fresh)
     struct neap_local *local = mine ? mine : attach();
     struct neap_kind *kind;
     struct neap_span *span;
-    void *block;
 
     *fresh = false;
     if (!local)
         return NULL;
     kind = &local->kind[class];
-    /* No fast way has looked there if blocks are checked. */
-    block = neap_local_hidden ? neap_kind_take(kind) : NULL;
-    if (block)
-        return block;
+    /* Where the heap is hidden it is asked here first of all. */
+    if (kind->free)
+        return neap_kind_take(kind);
     for (;;) {
         span = local->current[class];
         if (span) {

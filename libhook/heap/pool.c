@@ -10,10 +10,7 @@
 #include "libhook/heap/run.h"
 
 struct neap_pool_settings neap_pool_settings = {
-    .delay_ms = 500,
-    .keep_units = -1,
-    .large_min = NEAP_LARGE_MIN,
-};
+    .delay_ms = 500, .keep_units = -1, .large_min = NEAP_LARGE_MIN};
 
 /* ---- giving back ---- */
 
@@ -67,6 +64,7 @@ static void give_back(struct neap_span *run, uint32_t keep)
     struct neap_segment *segment = cold->segment;
 
     neap_pool_of(cold)->recently += cold->dirty;
+    neap_pool_counts.given_back++;
     if (neap_grow_lower(run, keep))
         return;
     neap_run_out(run);
@@ -116,10 +114,9 @@ static void settle(void)
     }
 }
 
-bool neap_pool_trim(size_t pad)
+void neap_pool_trim(size_t pad)
 {
     uint32_t keep = pad / NEAP_UNIT < UINT32_MAX ? (uint32_t)(pad / NEAP_UNIT) : 0;
-    size_t before = neap_os_mapped, dirty = neap_pool_counts.dirty_units;
     struct neap_span *run;
 
     /* No more than there are now: what cannot be given back is in the list again. */
@@ -134,14 +131,13 @@ bool neap_pool_trim(size_t pad)
         }
     }
     run = neap_grow_top();
-    if (run)
-        neap_grow_lower(run, keep);
+    if (run && neap_grow_lower(run, keep))
+        neap_pool_counts.given_back++;
     for (struct neap_segment *segment = neap_segments, *next; segment; segment = next) {
         next = segment->next;
         if (!segment->brk && segment->used == 0 && neap_os_room(4))
             give_back(neap_map_find(segment->base), keep);
     }
-    return neap_os_mapped < before || neap_pool_counts.dirty_units < dirty;
 }
 
 /* ---- face ---- */
@@ -194,17 +190,31 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+/* A run that is long enough. Where the kernel gives no more, by a limit or because there
+ * is none, one of the other pool, or what comes of giving back all that is free. */
+static struct neap_span *find(enum neap_pool pool, uint32_t units)
 {
-    struct neap_span *run = neap_run_find(pool, units), *span;
+    struct neap_span *run = neap_run_find(pool, units);
 
-    if (!run) {
-        if (!neap_grow(pool, units))
-            return NULL;
-        run = neap_run_find(pool, units);
-        if (!run)
+    if (run)
+        return run;
+    if (!neap_grow(pool, units)) {
+        run = neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
+        if (run)
+            return run;
+        if (neap_pool_counts.run_units < units || !neap_pool_trim(0) ||
+            !neap_grow(pool, units))
             return NULL;
     }
+    return neap_run_find(pool, units);
+}
+
+struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+{
+    struct neap_span *run = find(pool, units), *span;
+
+    if (!run)
+        return NULL;
     span = cut(run, units, words);
     if (span)
         regret_taken(&neap_pools[pool], units - neap_span_cold(span)->dirty);

@@ -33,15 +33,16 @@ bool neap_pool_resize(struct neap_span *span, uint32_t units);
  * all. False: it cannot be, and nothing has changed. Its map is the caller's. */
 bool neap_pool_remap(struct neap_span *span, uint32_t units);
 
-/* Give back all that is free, but for so many bytes at the break; true: there was some.
- * Unlocks and locks again. */
-bool neap_pool_trim(size_t pad);
+/* Give back all that is free, but for so many bytes at the break. Unlocks and locks
+ * again. */
+void neap_pool_trim(size_t pad);
 
 /* All segments. */
 extern struct neap_segment *neap_segments;
 
 struct neap_pool_counts {
     size_t used_units, dirty_units, run_units, runs;
+    size_t given_back; /* runs that were, ever */
 };
 extern struct neap_pool_counts neap_pool_counts;
 

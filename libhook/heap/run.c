@@ -101,6 +101,8 @@ static void age_add(struct neap_span *run)
 
     if (!cold->dirty)
         return;
+    if (!neap_run_now_ms)
+        neap_run_now_ms = neap_os_now_ms();
     cold->limit = neap_run_now_ms;
     cold->newer = NULL;
     cold->older = pool->newest;

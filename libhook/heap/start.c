@@ -105,12 +105,17 @@ void neap_heap_fork_child(void)
 
 int neap_heap_trim(size_t pad)
 {
+    size_t before;
     bool some;
 
     neap_heap_start();
+    neap_lock();
+    before = neap_pool_counts.given_back;
+    neap_unlock();
     neap_local_trim();
     neap_lock();
-    some = neap_pool_trim(pad);
+    neap_pool_trim(pad);
+    some = neap_pool_counts.given_back != before;
     neap_unlock();
     return some;
 }

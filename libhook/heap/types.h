@@ -21,7 +21,7 @@
  *       current  of its heap and class      limit 0
  *       ready    in its heap's list         limit 1     has a block to give
  *       full     in no list                 limit ~0    had none when it was last tried
- *       idle     in its heap's idle list    limit 0     empty, kept for the next use
+ *       idle     in its heap's idle list    limit 2     empty, kept for the next use
  *   map[u] of each unit u of a small span, of the first unit of a large block and of
  * the first and last unit of a run is that span; all others are NULL
  *
@@ -91,6 +91,7 @@ enum neap_span_state {
 
 #define NEAP_LIMIT_CURRENT 0u
 #define NEAP_LIMIT_READY   1u
+#define NEAP_LIMIT_IDLE    2u
 #define NEAP_LIMIT_FULL    (~(uint64_t)0)
 
 /* owner's low bit: frees are to take the slow way, by marks or checks. */
@@ -98,7 +99,8 @@ enum neap_span_state {
 
 /*
  * Two bitmaps: a block in use has its bit set in live[] and in held[]; a free one that
- * its heap has at hand, in held[] alone; one that the span has to give, in neither. So live[] tells double frees, held[] what is left.
+ * its heap has at hand, in held[] alone; one that the span has to give, in neither. So
+ * live[] tells double frees, held[] what is left.
  *
  * What is here is all that a free by the owner reads, and live[] all that it writes.
  * The cold part ends in front of the structure; see neap_span_cold.

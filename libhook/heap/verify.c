@@ -123,8 +123,7 @@ static const char *check_bits(struct neap_span *span, struct tally *tally)
         MUST(!(live & ~held), "a block is live and not held");
         MUST(!(remote & ~held), "a block was freed by another thread and is not held");
         MUST(!remote || !is_trusted(owner_of(span)) ||
-                 atomic_load_explicit(&cold->queued, memory_order_relaxed) ==
-                     NEAP_QUEUED,
+                 atomic_load_explicit(&cold->queued, memory_order_relaxed),
              "a span has blocks that others freed and is in no queue");
         if (is_trusted(owner_of(span)))
             tally->stacked += (size_t)__builtin_popcountll(held & ~live);
@@ -178,15 +177,17 @@ static const char *check_small(struct neap_span *span, struct tally *tally)
         bool current = owner->current[span->class] == span;
 
         MUST(cold->limit == NEAP_LIMIT_CURRENT || cold->limit == NEAP_LIMIT_READY ||
-                 cold->limit == NEAP_LIMIT_FULL,
+                 cold->limit == NEAP_LIMIT_FULL || cold->limit == NEAP_LIMIT_IDLE,
              "a span is in no state");
-        MUST(!current || cold->limit == NEAP_LIMIT_CURRENT,
+        MUST(cold->limit != NEAP_LIMIT_IDLE || neap_span_is_empty(span),
+             "an idle span is not empty");
+        MUST(current == (cold->limit == NEAP_LIMIT_CURRENT),
              "a span's limit and its heap do not agree on which is current");
         MUST(cold->limit != NEAP_LIMIT_READY || neap_span_has_free(span),
              "a ready span has no block to give");
         tally->ready += cold->limit == NEAP_LIMIT_READY;
+        tally->idle += cold->limit == NEAP_LIMIT_IDLE;
         tally->current += current;
-        tally->idle += !current && cold->limit == NEAP_LIMIT_CURRENT;
     }
     tally->used_units += cold->units;
     tally->map_entries += cold->units;
@@ -254,13 +255,6 @@ static const char *check_segment(const struct neap_segment *segment,
 
 /* ---- heaps ---- */
 
-static const char *take_stacked(struct tally *tally, size_t count)
-{
-    MUST(tally->stacked >= count, "more blocks are at hand than are held and not live");
-    tally->stacked -= count;
-    return NULL;
-}
-
 static const char *check_stack(const struct neap_local *local, unsigned class,
                                struct tally *tally)
 {
@@ -289,36 +283,22 @@ static const char *check_stack(const struct neap_local *local, unsigned class,
              "a block on a stack is not held");
     }
     /* None is there twice, if in the end there are as many as are held but not live. */
-    return take_stacked(tally, (size_t)(kind->top - kind->bottom));
-}
-
-/* The blocks of the current span's word that are the heap's to hand out. */
-static const char *check_word(const struct neap_local *local, unsigned class,
-                              struct tally *tally)
-{
-    const struct neap_kind *kind = &local->kind[class];
-    const struct neap_span *span = local->current[class];
-    ptrdiff_t word;
-
-    if (!kind->free)
-        return NULL;
-    MUST(span, "a heap has a word and no current span");
-    word = kind->live - span->live;
-    MUST(word >= 0 && word < span->words &&
-             kind->held == &neap_span_cold(span)->held[word] &&
-             kind->size == span->size &&
-             kind->first == span->start + (uintptr_t)word * 64 * span->size,
-         "a heap's word is not of its current span");
-    MUST(!(kind->free & ~atomic_load_explicit(kind->held, memory_order_relaxed)),
-         "a heap has blocks at hand that are not held");
-    MUST(!(kind->free & atomic_load_explicit(kind->live, memory_order_relaxed)),
-         "a heap has blocks at hand that are live");
-    return take_stacked(tally, (size_t)__builtin_popcountll(kind->free));
+    MUST(tally->stacked >= (size_t)(kind->top - kind->bottom),
+         "blocks on stacks are more than those held but not live");
+    tally->stacked -= (size_t)(kind->top - kind->bottom);
+    MUST((kind->free & ~atomic_load_explicit(kind->held, memory_order_relaxed)) == 0 &&
+             (kind->free & atomic_load_explicit(kind->live, memory_order_relaxed)) == 0,
+         "what a heap has of a word is not held, or live");
+    MUST(tally->stacked >= (size_t)__builtin_popcountll(kind->free),
+         "heaps have more at hand than is held but not live");
+    tally->stacked -= (size_t)__builtin_popcountll(kind->free);
+    return NULL;
 }
 
 static const char *check_lists(const struct neap_local *local, unsigned class,
-                               struct tally *tally, uint32_t *idle_units)
+                               struct tally *tally)
 {
+    const struct neap_kind *kind = &local->kind[class];
     struct neap_span *current = local->current[class], *before = NULL;
 
     if (current) {
@@ -326,6 +306,15 @@ static const char *check_lists(const struct neap_local *local, unsigned class,
                  owner_of(current) == local && tally->current > 0,
              "a heap's current span is not its own");
         tally->current--;
+        MUST(kind->free == 0 || kind->size == current->size,
+             "a heap's word is of another size than its current span");
+        MUST(kind->free == 0 || (kind->held >= neap_span_cold(current)->held &&
+                                 kind->held - neap_span_cold(current)->held ==
+                                     kind->live - current->live &&
+                                 kind->live - current->live < current->words),
+             "a heap's word is not of its current span");
+    } else {
+        MUST(kind->free == 0, "a heap has a word and no current span");
     }
     for (struct neap_span *span = local->ready[class]; span;
          before = span, span = neap_span_cold(span)->next) {
@@ -340,12 +329,10 @@ static const char *check_lists(const struct neap_local *local, unsigned class,
     for (struct neap_span *span = local->idle[class]; span;
          span = neap_span_cold(span)->next) {
         MUST(span->state == NEAP_SPAN_SMALL && span->class == class &&
-                 owner_of(span) == local && span != current &&
-                 neap_span_cold(span)->limit == NEAP_LIMIT_CURRENT && tally->idle > 0,
-             "what a heap keeps is no idle span of its");
-        MUST(neap_span_is_empty(span), "an idle span is not empty");
+                 owner_of(span) == local &&
+                 neap_span_cold(span)->limit == NEAP_LIMIT_IDLE && tally->idle > 0,
+             "what is in a heap's list is no idle span of its");
         tally->idle--;
-        *idle_units += neap_span_cold(span)->units;
     }
     return NULL;
 }
@@ -353,23 +340,22 @@ static const char *check_lists(const struct neap_local *local, unsigned class,
 static const char *check_heap(const struct neap_local *local, struct tally *tally)
 {
     size_t bound = neap_os_mapped / NEAP_LINE;
-    uint32_t idle_units = 0;
 
-    MUST(local->number > 0 || local->state == NEAP_LOCAL_DEAD, "a heap has no number");
+    MUST(local->number > 0 ||
+             atomic_load_explicit(&local->state, memory_order_relaxed) ==
+                 NEAP_LOCAL_DEAD,
+         "a thread's heap has no number");
     if (!is_trusted(local))
         return NULL;
     for (unsigned i = 0; i < NEAP_CLASSES; i++) {
         TRY(check_stack(local, i, tally));
-        TRY(check_word(local, i, tally));
-        TRY(check_lists(local, i, tally, &idle_units));
+        TRY(check_lists(local, i, tally));
     }
-    MUST(idle_units == local->idle_units, "a heap's count of idle units is wrong");
     for (struct neap_span *span =
              atomic_load_explicit(&local->queue, memory_order_acquire);
          span; span = atomic_load_explicit(&neap_span_cold(span)->queue_next,
                                            memory_order_relaxed)) {
-        MUST(atomic_load_explicit(&neap_span_cold(span)->queued,
-                                  memory_order_relaxed) == NEAP_QUEUED,
+        MUST(atomic_load_explicit(&neap_span_cold(span)->queued, memory_order_relaxed),
              "a span in a queue does not know of it");
         MUST(bound-- > 0, "a queue goes round");
     }
@@ -416,8 +402,8 @@ static const char *verify(void)
         TRY(check_heap(local, &tally));
     MUST(tally.stacked == 0, "blocks are held that are neither live nor at hand");
     MUST(tally.ready == 0, "a ready span is in no list");
-    MUST(tally.current == 0, "a current span is not its heap's");
     MUST(tally.idle == 0, "an idle span is in no list");
+    MUST(tally.current == 0, "a current span is not its heap's");
     return NULL;
 }
 

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an observer is told. Its changes of the address space, replayed, are exactly what
+ * the heap says it has and what /proc/self/maps shows; the free of a marked block is
+ * told once, before it happens, on the thread that frees.
+ *
+ * Links: tests/unit/heap_tools.c
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "libhook/heap/os.h"
+#include "libhook/heap/pool.h"
+#include "tests/unit/heap_tools.h"
+
+#define MIB ((size_t)1 << 20)
+
+/* ---- the model: ranges, by address, none touching another ---- */
+
+#define RANGES 4096u
+static struct range {
+    uint64_t start, end;
+} ranges[RANGES];
+static unsigned range_count;
+static unsigned wrong;
+static unsigned seen[NEAP_HEAP_MADVISE + 1];
+static const void *allocating; /* the thread that is at it */
+
+static void remove_range(uint64_t start, uint64_t end)
+{
+    uint64_t left = end - start;
+
+    for (unsigned i = 0; i < range_count; i++) {
+        struct range *range = &ranges[i], old = *range;
+
+        if (old.end <= start || old.start >= end)
+            continue;
+        left -= (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
+        if (old.start < start && old.end > end) {
+            range->end = start;
+            if (range_count < RANGES)
+                ranges[range_count++] = (struct range){end, old.end};
+        } else if (old.start < start) {
+            range->end = start;
+        } else if (old.end > end) {
+            range->start = end;
+        } else {
+            *range = ranges[--range_count];
+            i--;
+        }
+    }
+    wrong += left != 0; /* something that was not there */
+}
+
+static void add_range(uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < range_count; i++) {
+        wrong += ranges[i].start < end && start < ranges[i].end;
+        if (ranges[i].end == start) {
+            start = ranges[i].start;
+            ranges[i--] = ranges[--range_count];
+        } else if (ranges[i].start == end) {
+            end = ranges[i].end;
+            ranges[i--] = ranges[--range_count];
+        }
+    }
+    if (range_count < RANGES)
+        ranges[range_count++] = (struct range){start, end};
+}
+
+static void brk_changed(const struct neap_heap_change *change)
+{
+    wrong += change->size && change->old_size;
+    wrong += change->address + change->old_size != change->old_address + change->size;
+    if (change->size)
+        add_range(change->old_address, change->address);
+    else
+        remove_range(change->address, change->old_address);
+}
+
+static void mremap_changed(const struct neap_heap_change *change)
+{
+    remove_range(change->old_address, change->old_address + change->old_size);
+    /* It takes the place of a mapping that was made for it. */
+    if (change->address != change->old_address)
+        remove_range(change->address, change->address + change->size);
+    add_range(change->address, change->address + change->size);
+}
+
+static void changed(const struct neap_heap_change *change)
+{
+    wrong += allocating != __builtin_thread_pointer();
+    wrong += change->op < NEAP_HEAP_MMAP || change->op > NEAP_HEAP_MADVISE;
+    seen[change->op]++;
+    switch (change->op) {
+    case NEAP_HEAP_MMAP:
+        wrong += change->prot != (PROT_READ | PROT_WRITE);
+        wrong += (change->flags & (MAP_PRIVATE | MAP_ANONYMOUS)) !=
+                 (MAP_PRIVATE | MAP_ANONYMOUS);
+        add_range(change->address, change->address + change->size);
+        break;
+    case NEAP_HEAP_MUNMAP:
+        remove_range(change->address, change->address + change->size);
+        break;
+    case NEAP_HEAP_MREMAP:
+        mremap_changed(change);
+        break;
+    case NEAP_HEAP_BRK:
+        brk_changed(change);
+        break;
+    case NEAP_HEAP_MADVISE:
+        break;
+    }
+}
+
+static uint64_t model_bytes(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < range_count; i++)
+        sum += ranges[i].end - ranges[i].start;
+    return sum;
+}
+
+/* Is all of it there, to be read and written? Pages that end where the break does not
+ * are there as a whole. */
+static bool in_maps(const struct range *range)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    uint64_t at = range->start & ~4095ull, start, end;
+    char prot[8], line[512];
+
+    assert_non_null(file);
+    while (at < range->end && fgets(line, sizeof(line), file))
+        if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) == 3 && start <= at &&
+            at < end && strcmp(prot, "rw-p") == 0)
+            at = end;
+    fclose(file);
+    return at >= range->end;
+}
+
+static void agree(void)
+{
+    assert_int_equal(wrong, 0);
+    assert_true(range_count < RANGES);
+    assert_int_equal(model_bytes(), neap_os_mapped);
+    for (unsigned i = 0; i < range_count; i++)
+        assert_true(in_maps(&ranges[i]));
+    for (struct neap_segment *segment = neap_segments; segment;
+         segment = segment->next) {
+        unsigned i = 0;
+
+        while (i < range_count &&
+               !(ranges[i].start <= segment->start &&
+                 ranges[i].end >= segment->base + segment->units * NEAP_UNIT))
+            i++;
+        assert_true(segment->units == 0 || i < range_count);
+    }
+}
+
+/* ---- marks ---- */
+
+#define MARKED 1000u
+static struct {
+    void *_Atomic at;
+    _Atomic unsigned told;
+} marked[MARKED];
+static _Atomic unsigned others_told;
+static __thread void *freeing; /* what this thread is about to free */
+static _Atomic unsigned wrong_thread;
+
+static void freed(void *block)
+{
+    if (block != freeing)
+        atomic_fetch_add(&wrong_thread, 1);
+    for (unsigned i = 0; i < MARKED; i++) {
+        if (atomic_load(&marked[i].at) == block) {
+            atomic_fetch_add(&marked[i].told, 1);
+            atomic_store(&marked[i].at, NULL);
+            neap_heap_unmark(block);
+            return;
+        }
+    }
+    atomic_fetch_add(&others_told, 1);
+}
+
+static unsigned errors_told;
+static void error(const struct neap_heap_error *what)
+{
+    (void)what;
+    errors_told++;
+}
+
+static const struct neap_heap_observer observer = {
+    .changed = changed, .error = error, .freed = freed};
+
+static const struct neap_heap_observer frees_alone = {.freed = freed};
+
+static int setup(void **state)
+{
+    const struct neap_heap_options options = {.quiet = true, .delay_ms = 500};
+
+    (void)state;
+    neap_heap_observe(&observer);
+    allocating = __builtin_thread_pointer();
+    neap_heap_begin(&options);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void changes_add_up(void **state)
+{
+    static struct heap_block slots[600];
+    uint64_t random = 21;
+
+    (void)state;
+    for (unsigned i = 0; i < HEAP_STEPS_ALONE(60000); i++) {
+        struct heap_block *slot = &slots[heap_random(&random) % 600];
+        size_t size = heap_random_size(&random, 1, i % 16 ? 20000 : 8 * MIB);
+
+        if (!slot->at)
+            slot->at = i % 5 ? neap_heap_malloc(size)
+                             : neap_heap_memalign((size_t)16 << i % 17, size);
+        else if (i % 3 == 0)
+            slot->at = neap_heap_realloc(slot->at, size);
+        else
+            neap_heap_free(slot->at), slot->at = NULL;
+        if (i % 500 == 0)
+            neap_heap_trim(i % 1000);
+        if (i % 100 == 0)
+            assert_int_equal(model_bytes(), neap_os_mapped);
+        if (i % 4000 == 0)
+            agree();
+        if (i % 3001 == 0)
+            assert_ptr_not_equal(sbrk(48), (void *)-1);
+    }
+    agree();
+    for (unsigned i = 0; i < 600; i++)
+        neap_heap_free(slots[i].at);
+    neap_heap_trim(0);
+    agree();
+    for (unsigned i = NEAP_HEAP_MMAP; i <= NEAP_HEAP_MADVISE; i++)
+        assert_true(seen[i] > 0);
+    assert_int_equal(errors_told, 0);
+}
+
+static void free_told(void *block)
+{
+    freeing = block;
+    neap_heap_free(block);
+    freeing = NULL;
+}
+
+static void *marked_blocks[MARKED], *plain_blocks[MARKED];
+
+static void mark_all(size_t size)
+{
+    for (unsigned i = 0; i < MARKED; i++) {
+        plain_blocks[i] = neap_heap_malloc(size);
+        marked_blocks[i] = neap_heap_malloc(size);
+        atomic_store(&marked[i].told, 0);
+        atomic_store(&marked[i].at, marked_blocks[i]);
+        neap_heap_mark(marked_blocks[i]);
+    }
+}
+
+static void *free_marked(void *arg)
+{
+    unsigned first = arg ? 1 : 0, step = arg ? 2 : 1;
+
+    for (unsigned i = first; i < MARKED; i += step)
+        free_told(marked_blocks[i]);
+    return NULL;
+}
+
+static void *mark_in_thread(void *size)
+{
+    allocating = __builtin_thread_pointer();
+    mark_all((size_t)(uintptr_t)size);
+    return NULL;
+}
+
+static void in_thread(void *(*body)(void *), void *arg)
+{
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, body, arg), 0);
+    pthread_join(thread, NULL);
+    allocating = __builtin_thread_pointer();
+}
+
+static void check_marked(void)
+{
+    for (unsigned i = 0; i < MARKED; i++)
+        assert_int_equal(atomic_load(&marked[i].told), 1);
+    assert_int_equal(atomic_load(&wrong_thread), 0);
+    for (unsigned i = 0; i < MARKED; i++)
+        free_told(plain_blocks[i]);
+    atomic_store(&others_told, 0);
+}
+
+static void frees_of_marked_blocks_are_told_once(void **state)
+{
+    static const size_t sizes[] = {16, 100, 4096, 30000, 50000};
+
+    (void)state;
+    neap_heap_observe(&frees_alone);
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        for (unsigned way = 0; way < 4; way++) {
+            if (way & 1)
+                in_thread(mark_in_thread, (void *)(uintptr_t)sizes[i]);
+            else
+                mark_all(sizes[i]);
+            if (way & 2)
+                in_thread(free_marked, NULL);
+            else
+                free_marked(NULL);
+            check_marked();
+        }
+    }
+    neap_heap_observe(&heap_counting);
+}
+
+static void realloc_of_a_marked_block_is_told_when_it_moves(void **state)
+{
+    (void)state;
+    neap_heap_observe(&frees_alone);
+    mark_all(200);
+    for (unsigned i = 0; i < MARKED; i++) {
+        void *moved;
+
+        freeing = marked_blocks[i];
+        moved = neap_heap_realloc(marked_blocks[i], 3000);
+        assert_ptr_not_equal(moved, marked_blocks[i]);
+        freeing = NULL;
+        assert_int_equal(atomic_load(&marked[i].told), 1);
+        free_told(moved);
+    }
+    check_marked();
+    neap_heap_observe(&heap_counting);
+}
+
+/* When no block of a span is marked any more its frees are as fast as before. */
+static void unmarked_spans_are_not_told_of(void **state)
+{
+    unsigned told;
+
+    (void)state;
+    neap_heap_observe(&frees_alone);
+    mark_all(64);
+    free_marked(NULL);
+    for (unsigned i = 0; i < MARKED; i++) /* and now they know */
+        free_told(plain_blocks[i]);
+    atomic_store(&others_told, 0);
+    for (unsigned i = 0; i < MARKED; i++)
+        plain_blocks[i] = neap_heap_malloc(64);
+    for (unsigned i = 0; i < MARKED; i++)
+        free_told(plain_blocks[i]);
+    told = atomic_load(&others_told);
+    neap_heap_observe(&heap_counting);
+    assert_int_equal(told, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(changes_add_up),
+        cmocka_unit_test(frees_of_marked_blocks_are_told_once),
+        cmocka_unit_test(realloc_of_a_marked_block_is_told_when_it_moves),
+        cmocka_unit_test(unmarked_spans_are_not_told_of),
+    };
+
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
