@@ -202,8 +202,10 @@ static struct neap_span *find(enum neap_pool pool, uint32_t units)
         run = neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
         if (run)
             return run;
-        if (neap_pool_counts.run_units < units || !neap_pool_trim(0) ||
-            !neap_grow(pool, units))
+        if (neap_pool_counts.run_units < units)
+            return NULL;
+        neap_pool_trim(0);
+        if (!neap_grow(pool, units))
             return NULL;
     }
     return neap_run_find(pool, units);

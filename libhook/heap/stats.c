@@ -36,7 +36,8 @@ static void on_span(void *context, const struct neap_heap_span_view *span)
 {
     struct parts *parts = context;
 
-    if (parts->in_large && span->live) {
+    /* Spans of small blocks may lie there when memory is short. */
+    if (parts->in_large && span->live && span->capacity == 1) {
         parts->large_mapped += span->size;
         parts->large_count++;
         return;
