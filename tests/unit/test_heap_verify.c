@@ -42,7 +42,7 @@ static uint32_t chance(struct table *table, uint32_t below)
 
 static size_t some_size(struct table *table)
 {
-    static const uint32_t most[] = {600, 600, 600, 600, 40000, 40000, 600000, 6000000};
+    static const uint32_t most[] = {600, 600, 600, 600, 40000, 40000, 100000, 1500000};
 
     return chance(table, most[chance(table, 8)]);
 }
@@ -106,7 +106,7 @@ static void *in_thread(void *start)
 {
     struct table table = {.random = (uintptr_t)start};
 
-    calls(&table, 3000);
+    calls(&table, 2000);
     if (chance(&table, 3))
         for (uint32_t i = 0; i < SLOTS; i++)
             let_go(&table, i);
