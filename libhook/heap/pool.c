@@ -190,41 +190,38 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-/* A run that is long enough. Where the kernel gives no more, by a limit or because there
- * is none, one of the other pool, or what comes of giving back all that is free. */
-static struct neap_span *find(enum neap_pool pool, uint32_t units)
+/* A run that is long enough; where the kernel gives no more, one of the other pool. */
+static struct neap_span *find(enum neap_pool pool, uint32_t units, bool zero)
 {
     struct neap_span *run = neap_run_find(pool, units);
 
     if (run)
         return run;
-    if (!neap_grow(pool, units)) {
-        run = neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
-        if (run)
-            return run;
-        if (neap_pool_counts.run_units < units)
-            return NULL;
-        neap_pool_trim(0);
-        if (!neap_grow(pool, units))
-            return NULL;
-    }
-    return neap_run_find(pool, units);
+    if (neap_grow(pool, units, zero))
+        return neap_run_find(pool, units);
+    return neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
 }
 
-struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words,
+                                 bool zero)
 {
-    struct neap_span *run = find(pool, units), *span;
+    struct neap_span *run = find(pool, units, zero), *span;
 
-    if (!run)
-        return NULL;
-    span = cut(run, units, words);
+    span = run ? cut(run, units, words) : NULL;
+    if (NEAP_UNLIKELY(!span) && neap_pool_counts.runs) {
+        /* At a limit, be it for blocks or for metadata: once more, with all that is
+         * free given back. */
+        neap_pool_trim(0);
+        run = find(pool, units, zero);
+        span = run ? cut(run, units, words) : NULL;
+    }
     if (span)
         regret_taken(&neap_pools[pool], units - neap_span_cold(span)->dirty);
     return span;
 }
 
-struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
-                                         uint32_t align)
+static struct neap_span *take_aligned(enum neap_pool pool, uint32_t units,
+                                      uint32_t align)
 {
     uint32_t more = units + align - 1, before;
     struct neap_span *head, *span;
@@ -232,7 +229,7 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
 
     if (more < units)
         return NULL;
-    head = neap_pool_take(pool, more, 1);
+    head = neap_pool_take(pool, more, 1, false);
     if (!head)
         return NULL;
     cold = neap_span_cold(head);
@@ -253,6 +250,18 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
     if (neap_span_cold(span)->units > units && !neap_pool_resize(span, units)) {
         neap_pool_give(span);
         return NULL;
+    }
+    return span;
+}
+
+struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
+                                         uint32_t align)
+{
+    struct neap_span *span = take_aligned(pool, units, align);
+
+    if (!span && neap_pool_counts.runs) {
+        neap_pool_trim(0); /* for metadata, as above */
+        span = take_aligned(pool, units, align);
     }
     return span;
 }

@@ -17,9 +17,9 @@
 #include "libhook/heap/types.h"
 #include "tests/unit/heap_tools.h"
 
-#define MIB ((size_t)1 << 20)
+#define MIB      ((size_t)1 << 20)
 #define TOO_MUCH ((size_t)PTRDIFF_MAX + 1)
-#define MARK 4711 /* no errno of anybody's */
+#define MARK     4711 /* no errno of anybody's */
 
 static int setup(void **state)
 {
@@ -204,9 +204,9 @@ static void products_that_overflow_are_refused(void **state)
 
 static void realloc_keeps_what_was_there(void **state)
 {
-    static const size_t sizes[] = {1,     16,      17,    100,    1000,    1025, 4096,
-                                   32768, 32769,   50000, 200000, 1048575, MIB,  MIB + 1,
-                                   7000,  3 * MIB, 129,   9 * MIB};
+    static const size_t sizes[] = {1,    16,      17,    100,     1000,   1025,
+                                   4096, 32768,   32769, 50000,   200000, 1048575,
+                                   MIB,  MIB + 1, 7000,  3 * MIB, 129,    9 * MIB};
     const unsigned count = sizeof(sizes) / sizeof(sizes[0]);
     struct heap_block block = {NULL, 0, 1};
 
@@ -317,9 +317,8 @@ static void memalign_rounds_its_alignment_up(void **state)
 {
     static const struct {
         size_t asked, is;
-    } rounds[] = {{0, 16},     {1, 16},    {3, 16},     {17, 32},
-                  {24, 32},    {100, 128}, {1000, 1024}, {4097, 8192},
-                  {MIB + 1, 2 * MIB}};
+    } rounds[] = {{0, 16},    {1, 16},      {3, 16},      {17, 32},          {24, 32},
+                  {100, 128}, {1000, 1024}, {4097, 8192}, {MIB + 1, 2 * MIB}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++) {

@@ -27,30 +27,46 @@
 #include "libhook/heap/pool.h"
 #include "tests/unit/heap_tools.h"
 
-#define MIB ((size_t)1 << 20)
-#define MARK 4711
+#define MIB   ((size_t)1 << 20)
+#define MARK  4711
 #define SLOTS 400u
 
-enum { FINE = 40, NOT_REACHED, BAD };
+enum {
+    FINE = 40,
+    NOT_REACHED,
+    BAD
+};
 
 static const char *now_at = "";
 
 /* In a child: cmocka's ways lead out of the parent only. */
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
+#define NEED(condition)                                                            \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
             dprintf(STDERR_FILENO, "line %d: not %s (%s)\n", __LINE__, #condition, \
-                    now_at); \
-            _exit(BAD); \
-        } \
+                    now_at);                                                       \
+            _exit(BAD);                                                            \
+        }                                                                          \
     } while (0)
 
 /* ---- the kernel ---- */
 
-enum kind { BRK, MMAP, MUNMAP, MREMAP, MADVISE, KINDS };
+enum kind {
+    BRK,
+    MMAP,
+    MUNMAP,
+    MREMAP,
+    MADVISE,
+    KINDS
+};
 static const char *const kind_names[KINDS] = {"brk", "mmap", "munmap", "mremap",
                                               "madvise"};
-enum mode { ONCE, FROM_THEN_ON, NOW_AND_THEN, MODES };
+enum mode {
+    ONCE,
+    FROM_THEN_ON,
+    NOW_AND_THEN,
+    MODES
+};
 
 static struct neap_os_calls healthy;
 static struct {
@@ -420,12 +436,9 @@ static void data_is_limited(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(brk_fails),
-        cmocka_unit_test(mmap_fails),
-        cmocka_unit_test(munmap_fails),
-        cmocka_unit_test(mremap_fails),
-        cmocka_unit_test(madvise_fails),
-        cmocka_unit_test(address_space_is_limited),
+        cmocka_unit_test(brk_fails),       cmocka_unit_test(mmap_fails),
+        cmocka_unit_test(munmap_fails),    cmocka_unit_test(mremap_fails),
+        cmocka_unit_test(madvise_fails),   cmocka_unit_test(address_space_is_limited),
         cmocka_unit_test(data_is_limited),
     };
 

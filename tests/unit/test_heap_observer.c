@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an observer is told. Its changes of the address space, replayed, are exactly what
- * the heap says it has and what /proc/self/maps shows; the free of a marked block is
- * told once, before it happens, on the thread that frees.
+ * What an observer is told. Its changes of the address space, replayed, are exactly
+ * what the heap says it has and what /proc/self/maps shows; the free of a marked block
+ * is told once, before it happens, on the thread that frees.
  *
  * Links: tests/unit/heap_tools.c
  */
@@ -45,7 +45,8 @@ static void remove_range(uint64_t start, uint64_t end)
 
         if (old.end <= start || old.start >= end)
             continue;
-        left -= (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
+        left -=
+            (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
         if (old.start < start && old.end > end) {
             range->end = start;
             if (range_count < RANGES)
