@@ -722,13 +722,20 @@ static void *carve(struct neap_local *local, struct neap_span *span, bool *fresh
     unsigned more = span->size < NEAP_HEAP_PAGE ? NEAP_HEAP_PAGE / span->size : 1;
     unsigned word = span->carved / 64, end = span->carved + more;
     struct neap_kind *kind = &local->kind[span->class];
+    uint32_t queued;
 
     if (end > (word + 1) * 64)
         end = (word + 1) * 64;
     if (end > span->capacity)
         end = span->capacity;
     *fresh = more == 1 && neap_span_cold(span)->dirty == 0;
+    /* If all that was carved is free again, another thread may be giving the pages
+     * back: it is done with them, or finds that there is more by now. */
+    queued = hold(neap_span_cold(span));
     span->carved = (uint16_t)end;
+    atomic_store_explicit(&neap_span_cold(span)->queued, queued, memory_order_seq_cst);
+    if (queued == NEAP_QUEUED_NOT && neap_span_has_remote(span))
+        queue_put(local, span);
     hold_word(kind, span, word);
     return neap_kind_take(kind);
 }

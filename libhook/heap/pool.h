@@ -43,7 +43,8 @@ void neap_pool_trim(size_t pad);
 extern struct neap_segment *neap_segments;
 
 struct neap_pool_counts {
-    size_t used_units, dirty_units, run_units, runs;
+    _Atomic size_t used_units; /* read without the lock, too */
+    size_t dirty_units, run_units, runs;
     size_t given_back; /* runs that were, ever */
 };
 extern struct neap_pool_counts neap_pool_counts;

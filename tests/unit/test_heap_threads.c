@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -191,6 +192,64 @@ static void producer_and_consumer(void **state)
     assert_int_equal(neap_pool_counts.dirty_units, 0);
 }
 
+/* ---- pages that others give back ---- */
+
+#define UNCOLLECTED 9000u
+static void *uncollected[UNCOLLECTED];
+static struct parcel *_Atomic handed;
+static _Atomic bool giving_back, written;
+static long (*real_madvise)(uintptr_t at, size_t size, int advice);
+
+/* Pages with a block that was handed over are about to go: wait for the owner to write
+ * beside it, or to be kept from that. */
+static long late_madvise(uintptr_t at, size_t size, int advice)
+{
+    if ((uintptr_t)atomic_load(&handed) - at < size) {
+        const struct timespec pause = {.tv_nsec = 1000000};
+
+        atomic_store(&giving_back, true);
+        for (unsigned i = 0; i < 50 && !atomic_load(&written); i++)
+            nanosleep(&pause, NULL);
+    }
+    return real_madvise(at, size, advice);
+}
+
+static void *free_all_of_it(void *arg)
+{
+    /* Much that its owner does not collect, so that pages are given back for it. */
+    for (unsigned i = 0; i < UNCOLLECTED; i++)
+        neap_heap_free(uncollected[i]);
+    neap_heap_free(atomic_load(&handed));
+    atomic_store(&giving_back, true);
+    return arg;
+}
+
+/* All that a span ever gave has been freed by another, who gives its pages back: the
+ * next block of it is the owner's alone, and holds what it writes. */
+static void pages_given_back_beside_a_new_block(void **state)
+{
+    struct heap_block block = {NULL, 5000, 9};
+    pthread_t thread;
+
+    (void)state;
+    neap_heap_trim(0); /* spans are new, nothing of them is carved */
+    for (unsigned i = 0; i < UNCOLLECTED; i++)
+        uncollected[i] = neap_heap_malloc(1000);
+    atomic_store(&handed, neap_heap_malloc(block.size));
+    real_madvise = neap_os_calls.madvise;
+    neap_os_calls.madvise = late_madvise;
+    assert_int_equal(pthread_create(&thread, NULL, free_all_of_it, NULL), 0);
+    while (!atomic_load(&giving_back))
+        sched_yield();
+    block.at = neap_heap_malloc(block.size);
+    heap_fill(&block);
+    atomic_store(&written, true);
+    pthread_join(thread, NULL);
+    neap_os_calls.madvise = real_madvise;
+    assert_true(heap_holds(&block, block.size));
+    neap_heap_free(block.at);
+}
+
 /* ---- threads that come and go ---- */
 
 static struct parcel *_Atomic left_behind;
@@ -351,6 +410,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(all_to_all, all_right),
         cmocka_unit_test_teardown(producer_and_consumer, all_right),
+        cmocka_unit_test_teardown(pages_given_back_beside_a_new_block, all_right),
         cmocka_unit_test_teardown(threads_come_and_go, all_right),
         cmocka_unit_test_teardown(blocks_of_dead_threads, all_right),
         cmocka_unit_test_teardown(heaps_are_adopted, all_right),
