@@ -444,28 +444,20 @@ static enum freed free_of_dead(struct neap_span *span, uint32_t index)
     return done;
 }
 
-static uint64_t all_of(const struct neap_span *span, unsigned word)
-{
-    unsigned bits = span->capacity - word * 64;
-
-    return bits >= 64 ? ~0ull : (1ull << bits) - 1;
-}
-
 /*
  * A thread that does not allocate does not collect either: what others free of its
  * blocks would stay resident for as long as it sleeps. So when much of that has come
  * together, who frees the last block of a span gives back its pages, and leaves the
  * rest to the owner. No block of the span can be allocated before its bit is collected,
- * and `queued` keeps the owner from that. Only of a span that is carved to its end: of
- * another the owner could carve a block meanwhile, and find zeroes in it.
+ * and `queued` keeps the owner from that.
  */
 static bool is_over(struct neap_span *span)
 {
-    bool over = true;
+    bool over = span->carved > 0;
 
     for (unsigned i = 0; i < span->words && over; i++)
         over = atomic_load_explicit(neap_span_remote(span, i), memory_order_acquire) ==
-               all_of(span, i);
+               neap_span_mask(span, i);
     return over;
 }
 
@@ -527,7 +519,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
                                       memory_order_seq_cst);
     if (before & bit)
         return false;
-    whole = (before | bit) == all_of(span, index / 64) && is_over(span);
+    whole = (before | bit) == neap_span_mask(span, index / 64) && is_over(span);
     queue_put(owner, span);
     if (NEAP_UNLIKELY(whole) && !neap_local_hidden && waits_long(owner, span))
         purge(span);
