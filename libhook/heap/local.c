@@ -633,6 +633,10 @@ static struct neap_local *attach(void)
     local = adopt();
     if (!local)
         local = create();
+    if (!local) { /* at a limit; what is free may make room for it */
+        neap_pool_trim(0);
+        local = create();
+    }
     neap_unlock();
     if (!local)
         return NULL;
