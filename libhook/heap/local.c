@@ -721,8 +721,8 @@ static void *carve(struct neap_local *local, struct neap_span *span, bool *fresh
     if (end > span->capacity)
         end = span->capacity;
     *fresh = more == 1 && neap_span_cold(span)->dirty == 0;
-    /* If all that was carved is free again, another thread may be giving the pages back:
-     * it is done with them, or finds that there is more by now. */
+    /* If all that was carved is free again, another thread may be giving the pages
+     * back: it is done with them, or finds that there is more by now. */
     queued = hold(neap_span_cold(span));
     span->carved = (uint16_t)end;
     atomic_store_explicit(&neap_span_cold(span)->queued, queued, memory_order_seq_cst);

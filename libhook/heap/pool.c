@@ -190,7 +190,8 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-/* Where the kernel gives no more, by a limit or because there is none, of the other pool. */
+/* Where the kernel gives no more, by a limit or because there is none, of the other
+ * pool. */
 static struct neap_span *take(enum neap_pool pool, uint32_t units, unsigned words)
 {
     struct neap_span *run = neap_run_find(pool, units);
@@ -206,7 +207,8 @@ struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned w
 {
     struct neap_span *span = take(pool, units, words);
 
-    /* Be it for blocks or for metadata: once more, when all that is free is given back. */
+    /* Be it for blocks or for metadata: once more, when all that is free is given back.
+     */
     if (!span && neap_pool_counts.run_units >= units) {
         neap_pool_trim(0);
         span = take(pool, units, words);

@@ -107,13 +107,14 @@ bool neap_span_collect(struct neap_span *span)
         _Atomic uint64_t *remote = neap_span_remote(span, i);
         uint64_t bits;
 
-        /* Not relaxed: it may not be seen before what the caller stored, see queue_put. */
+        /* Not relaxed: it may not be seen before what the caller stored, see queue_put.
+         */
         if (!atomic_load_explicit(remote, memory_order_seq_cst))
             continue;
         /* Pairs with the fetch_or of who freed: what it wrote there is over. */
         bits = atomic_exchange_explicit(remote, 0, memory_order_acq_rel);
-        /* One that is not live was freed by its owner in the same moment, and belongs to
-         * its stack. */
+        /* One that is not live was freed by its owner in the same moment, and belongs
+         * to its stack. */
         bits &= atomic_load_explicit(&span->live[i], memory_order_relaxed);
         clear(&span->live[i], bits);
         clear(&cold->held[i], bits);

@@ -113,9 +113,10 @@ struct neap_span {
     uint32_t recip; /* 2^31 / (size / 16), rounded up; 0 where size is */
     uint8_t state;
     uint8_t class;
-    uint8_t words;   /* of live[], held[] and remote[] */
-    uint8_t kind;    /* of structure: neap_span_kind */
-    _Atomic uint16_t carved; /* blocks that were ever made available, from the first on */
+    uint8_t words; /* of live[], held[] and remote[] */
+    uint8_t kind;  /* of structure: neap_span_kind */
+    _Atomic uint16_t
+        carved; /* blocks that were ever made available, from the first on */
     uint16_t capacity;
     _Atomic uint64_t live[];
 };

@@ -24,12 +24,12 @@
 #define HEAP_SANITIZED 0
 #endif
 /* Steps of a long test: fewer where each is slow, fewest for one thread under TSan. */
-#define HEAP_STEPS(count) ((count) / (HEAP_SANITIZED ? 16 : 1))
+#define HEAP_STEPS(count)       ((count) / (HEAP_SANITIZED ? 16 : 1))
 #define HEAP_STEPS_ALONE(count) (HEAP_STEPS(count) / (HEAP_TSAN ? 8 : 1))
 
 /* Quiet, after errors it goes on; errors are counted. Once a program. */
 void heap_begin(void);
-unsigned heap_errors(void); /* since it was asked last */
+unsigned heap_errors(void);                              /* since it was asked last */
 unsigned heap_errors_of(enum neap_heap_error_kind kind); /* since heap_begin */
 /* The observer that counts, for tests that put their own in its place for a while. */
 extern const struct neap_heap_observer heap_counting;
@@ -53,7 +53,8 @@ bool heap_is_zero(const uint8_t *at, size_t size);
 
 /* Bytes of whole pages in [at, at + size) that are in memory. */
 size_t heap_resident(const void *at, size_t size);
-/* Of all the process. */
+/* Of all the process: its address space, and what of it is in memory. */
+size_t heap_process_size(void);
 size_t heap_process_resident(void);
 
 #endif

@@ -27,30 +27,46 @@
 #include "libhook/heap/pool.h"
 #include "tests/unit/heap_tools.h"
 
-#define MIB ((size_t)1 << 20)
-#define MARK 4711
+#define MIB   ((size_t)1 << 20)
+#define MARK  4711
 #define SLOTS 400u
 
-enum { FINE = 40, NOT_REACHED, BAD };
+enum {
+    FINE = 40,
+    NOT_REACHED,
+    BAD
+};
 
 static const char *now_at = "";
 
 /* In a child: cmocka's ways lead out of the parent only. */
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
+#define NEED(condition)                                                            \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
             dprintf(STDERR_FILENO, "line %d: not %s (%s)\n", __LINE__, #condition, \
-                    now_at); \
-            _exit(BAD); \
-        } \
+                    now_at);                                                       \
+            _exit(BAD);                                                            \
+        }                                                                          \
     } while (0)
 
 /* ---- the kernel ---- */
 
-enum kind { BRK, MMAP, MUNMAP, MREMAP, MADVISE, KINDS };
+enum kind {
+    BRK,
+    MMAP,
+    MUNMAP,
+    MREMAP,
+    MADVISE,
+    KINDS
+};
 static const char *const kind_names[KINDS] = {"brk", "mmap", "munmap", "mremap",
                                               "madvise"};
-enum mode { ONCE, FROM_THEN_ON, NOW_AND_THEN, MODES };
+enum mode {
+    ONCE,
+    FROM_THEN_ON,
+    NOW_AND_THEN,
+    MODES
+};
 
 static struct neap_os_calls healthy;
 static struct {
@@ -368,6 +384,8 @@ static int live_within(int resource, size_t more, size_t least, size_t most)
     second = exhaust(least, most, &again);
     NEED(second >= first / 10 * 9);
     release(0, again, 1);
+    neap_heap_trim(0);
+    NEED(neap_pool_counts.used_units == 0);
     refused = 0;
     work(200, 5);
     NEED(refused == 0);
@@ -394,21 +412,10 @@ static void within_limit(int resource, size_t base)
     }
 }
 
-static size_t address_space(void)
-{
-    unsigned long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-
-    assert_non_null(file);
-    assert_int_equal(fscanf(file, "%lu", &pages), 1);
-    fclose(file);
-    return pages * 4096;
-}
-
 static void address_space_is_limited(void **state)
 {
     (void)state;
-    within_limit(RLIMIT_AS, address_space());
+    within_limit(RLIMIT_AS, heap_process_size());
 }
 
 static void data_is_limited(void **state)
@@ -420,12 +427,9 @@ static void data_is_limited(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(brk_fails),
-        cmocka_unit_test(mmap_fails),
-        cmocka_unit_test(munmap_fails),
-        cmocka_unit_test(mremap_fails),
-        cmocka_unit_test(madvise_fails),
-        cmocka_unit_test(address_space_is_limited),
+        cmocka_unit_test(brk_fails),       cmocka_unit_test(mmap_fails),
+        cmocka_unit_test(munmap_fails),    cmocka_unit_test(mremap_fails),
+        cmocka_unit_test(madvise_fails),   cmocka_unit_test(address_space_is_limited),
         cmocka_unit_test(data_is_limited),
     };
 

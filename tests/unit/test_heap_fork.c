@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forks of a process whose threads are busy with the heap: the child finds it whole, can
- * use what is in it, free it and make threads; its end is its own.
+ * Forks of a process whose threads are busy with the heap: the child finds it whole,
+ * can use what is in it, free it and make threads; its end is its own.
  *
  * Links: tests/unit/heap_tools.c
  */
@@ -21,8 +21,8 @@
 #include "tests/unit/heap_tools.h"
 
 #define THREADS 3u
-#define TABLE 512u
-#define FORKS (HEAP_SANITIZED ? 60u : 300u)
+#define TABLE   512u
+#define FORKS   (HEAP_SANITIZED ? 60u : 300u)
 
 /* TSan takes a thread of a child for one of its parent's that has the same stack. */
 #ifdef __SANITIZE_THREAD__
@@ -64,8 +64,7 @@ static bool parcel_free(struct parcel *parcel)
 /* Blocks of all threads, each freed by whoever comes across it. */
 static bool turn(uint64_t *random)
 {
-    struct parcel *next =
-        parcel_new(random, heap_random(random) % 500 ? 1000 : 100000);
+    struct parcel *next = parcel_new(random, heap_random(random) % 500 ? 1000 : 100000);
     struct parcel *old = atomic_exchange(&table[heap_random(random) % TABLE], next);
 
     return next && (!old || parcel_free(old));
@@ -93,7 +92,14 @@ static int setup(void **state)
 
 /* ---- what children do; their status says how it went ---- */
 
-enum { FINE = 40, LOST, BAD_BLOCK, BAD_THREAD, ERRORS, LEFT_OVER };
+enum {
+    FINE = 40,
+    LOST,
+    BAD_BLOCK,
+    BAD_THREAD,
+    ERRORS,
+    LEFT_OVER
+};
 
 static void *short_work(void *arg)
 {

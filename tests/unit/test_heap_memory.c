@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the heap takes from the system and gives back: resident memory that follows the
- * blocks in use down, the break that it shares with whoever calls sbrk. Numbers of bytes
- * are no times, so they are asserted.
+ * blocks in use down, the break that it shares with whoever calls sbrk. Numbers of
+ * bytes are no times, so they are asserted.
  *
  * Links: tests/unit/heap_tools.c
  */
@@ -116,9 +116,8 @@ static void fall(size_t least, size_t most, bool last)
 
 static void resident_memory_follows_live_memory(void **state)
 {
-    static const size_t sizes[][2] = {{700, 3000},      {2000, 32000},
-                                      {33000, 900000},  {MIB, 4 * MIB},
-                                      {1000, 300000}};
+    static const size_t sizes[][2] = {
+        {700, 3000}, {2000, 32000}, {33000, 900000}, {MIB, 4 * MIB}, {1000, 300000}};
 
     (void)state;
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {

@@ -19,7 +19,7 @@
 #include "libhook/heap/pool.h"
 #include "tests/unit/heap_tools.h"
 
-#define SLOTS 6000u
+#define SLOTS    6000u
 #define LIVE_MAX ((size_t)192 << 20)
 
 /* Which sizes, and how often a block in use is resized rather than freed. */
@@ -31,12 +31,9 @@ struct mix {
 };
 
 static const struct mix mixes[] = {
-    {"tiny", 1, 128, 10, 0},
-    {"small", 1, 1024, 20, 5},
-    {"pages", 1024, 32768, 20, 10},
-    {"large", 32769, 3 << 20, 40, 10},
-    {"all", 1, 6 << 20, 30, 5},
-    {"text", 1, 300000, 80, 0},
+    {"tiny", 1, 128, 10, 0},        {"small", 1, 1024, 20, 5},
+    {"pages", 1024, 32768, 20, 10}, {"large", 32769, 3 << 20, 40, 10},
+    {"all", 1, 6 << 20, 30, 5},     {"text", 1, 300000, 80, 0},
 };
 #define MIXES (sizeof(mixes) / sizeof(mixes[0]))
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an observer is told. Its changes of the address space, replayed, are exactly what
- * the heap says it has and what /proc/self/maps shows; the free of a marked block is
- * told once, before it happens, on the thread that frees.
+ * What an observer is told. Its changes of the address space, replayed, are exactly
+ * what the heap says it has and what /proc/self/maps shows; the free of a marked block
+ * is told once, before it happens, on the thread that frees.
  *
  * Links: tests/unit/heap_tools.c
  */
@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -45,7 +46,8 @@ static void remove_range(uint64_t start, uint64_t end)
 
         if (old.end <= start || old.start >= end)
             continue;
-        left -= (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
+        left -=
+            (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
         if (old.start < start && old.end > end) {
             range->end = start;
             if (range_count < RANGES)
@@ -137,14 +139,17 @@ static uint64_t model_bytes(void)
 static bool in_maps(const struct range *range)
 {
     FILE *file = fopen("/proc/self/maps", "re");
-    uint64_t at = range->start & ~4095ull, start, end;
-    char prot[8], line[512];
+    uint64_t at = range->start & ~4095ull;
+    char line[512];
 
     assert_non_null(file);
-    while (at < range->end && fgets(line, sizeof(line), file))
-        if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) == 3 && start <= at &&
-            at < end && strcmp(prot, "rw-p") == 0)
+    while (at < range->end && fgets(line, sizeof(line), file)) {
+        char *next;
+        uint64_t start = strtoul(line, &next, 16), end = strtoul(next + 1, &next, 16);
+
+        if (start <= at && at < end && strncmp(next, " rw-p ", 6) == 0)
             at = end;
+    }
     fclose(file);
     return at >= range->end;
 }

@@ -24,7 +24,7 @@
 #include "tests/unit/heap_tools.h"
 
 #define THREADS 4u
-#define MIB ((size_t)1 << 20)
+#define MIB     ((size_t)1 << 20)
 
 /* What threads find wrong; they may not assert. */
 static _Atomic unsigned wrong;

@@ -169,9 +169,17 @@ static void what_never_was_a_block(void **state)
     static uint8_t foreign[64];
     uint8_t *some = neap_heap_malloc(1000), *large = neap_heap_malloc(100000);
     void *const wrong[] = {
-        foreign,      foreign + 16,    &some,         (void *)8,
-        some + 8,     some + 16,       large + 16,    large + 4096,
-        large + 65536, (void *)UINTPTR_MAX, (void *)((uintptr_t)some | (1ull << 47)),
+        foreign,
+        foreign + 16,
+        &some,
+        (void *)8,
+        some + 8,
+        some + 16,
+        large + 16,
+        large + 4096,
+        large + 65536,
+        (void *)UINTPTR_MAX,
+        (void *)((uintptr_t)some | (1ull << 47)),
         (void *)((uintptr_t)some | (1ull << 63)),
     };
     const unsigned count = sizeof(wrong) / sizeof(wrong[0]);
