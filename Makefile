@@ -138,7 +138,9 @@ links := $(if $(unit_src)$(target_src),$(shell awk 'FNR < 20 && /Links:/ { \
     for (i = 1; i <= NF; i++) print FILENAME "=" $$i }' \
     $(unit_src) $(target_src)))
 asked = $(patsubst $(1)=%,%,$(filter $(1)=%,$(links)))
-asked_obj = $(patsubst %.c,$(OUT)/obj/hosted/%.o,$(filter %.c,$(call asked,$(1))))
+# A % stands for any name: a star behind a slash would begin a comment there.
+asked_obj = $(patsubst %.c,$(OUT)/obj/hosted/%.o,$(wildcard $(subst %,*,$(filter %.c, \
+    $(call asked,$(1))))))
 asked_flags = $(filter-out %.c %.cc,$(call asked,$(1)))
 # A program in tests/targets asks for a library there by the library's source.
 asked_lib = $(patsubst tests/targets/%,$(B)/targets/%.so,$(basename \

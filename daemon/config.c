@@ -118,11 +118,26 @@ static struct neap_error *set_max_size(struct neap_config *config, const char *v
 
 static struct neap_error *set_allocator(struct neap_config *config, const char *value)
 {
-    (void)config;
-    if (strcmp(value, "app") == 0)
+    config->allocator.neap = strcmp(value, "neap") == 0;
+    if (config->allocator.neap || strcmp(value, "app") == 0)
         return NULL;
-    return strcmp(value, "neap") ? bad("allocator", value, "app")
-                                 : later("allocator", value);
+    return bad("allocator", value, "app (the program's own) or neap");
+}
+
+static struct neap_error *set_heap_check(struct neap_config *config, const char *value)
+{
+    if (value[0] < '0' || value[0] > '3' || value[1])
+        return bad("heap-check", value, "a level from 0 to 3");
+    config->allocator.check = value;
+    return NULL;
+}
+
+static struct neap_error *set_heap_error(struct neap_config *config, const char *value)
+{
+    if (strcmp(value, "continue") != 0 && strcmp(value, "abort") != 0)
+        return bad("heap-error", value, "continue or abort");
+    config->allocator.error = value;
+    return NULL;
 }
 
 static struct neap_error *set_off(const char *option, const char *value)
@@ -199,7 +214,9 @@ static const struct option {
     {"interval", 0, "NEAP_INTERVAL", NULL, set_interval},
     {"dormant", 0, "NEAP_DORMANT", "1", set_dormant},
     {"max-size", 0, "NEAP_MAX_SIZE", NULL, set_max_size},
-    {"allocator", 0, "NEAP_ALLOCATOR", NULL, set_allocator},
+    {"allocator", 0, NEAP_ENV_ALLOCATOR, NULL, set_allocator},
+    {"heap-check", 0, NEAP_ENV_CHECK, NULL, set_heap_check},
+    {"heap-error", 0, NEAP_ENV_ERROR, NULL, set_heap_error},
     {"faults", 0, "NEAP_FAULTS", NULL, set_faults},
     {"census", 0, "NEAP_CENSUS", NULL, set_census},
     {"python", 0, "NEAP_PYTHON", NULL, set_python},
@@ -276,6 +293,25 @@ static struct neap_error *read_option(struct neap_config *config, char ***argv)
     return option->set(config, value);
 }
 
+/* What makes no sense together. */
+static struct neap_error *check_whole(const struct neap_config *config)
+{
+    const struct neap_allocator *allocator = &config->allocator;
+
+    if (config->settings.policy == NEAP_POLICY_ADAPT && !config->settings.interval)
+        return neap_error_create(NEAP_ERROR_USAGE,
+                                 "--policy adapt raises the interval between samples, "
+                                 "and exact recording has none: add --interval 512K, "
+                                 "or choose block or drop" HELP_HINT);
+    if (!allocator->neap && (allocator->check || allocator->error))
+        return neap_error_create(
+            NEAP_ERROR_USAGE,
+            "--heap-%s is for Neaptide's own allocator, and the "
+            "program keeps its own: add --allocator neap" HELP_HINT,
+            allocator->check ? "check" : "error");
+    return NULL;
+}
+
 struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
 {
     struct neap_config config = {
@@ -295,11 +331,9 @@ struct neap_error *neap_config_parse(char **argv, struct neap_config *ret)
     if (!*argv)
         return neap_error_create(NEAP_ERROR_USAGE,
                                  "no command to record: neap run -- CMD [ARG...]");
-    if (config.settings.policy == NEAP_POLICY_ADAPT && !config.settings.interval)
-        return neap_error_create(NEAP_ERROR_USAGE,
-                                 "--policy adapt raises the interval between samples, "
-                                 "and exact recording has none: add --interval 512K, "
-                                 "or choose block or drop" HELP_HINT);
+    error = check_whole(&config);
+    if (error)
+        return error;
     config.command = argv;
     *ret = config;
     return NULL;

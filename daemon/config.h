@@ -32,12 +32,20 @@ enum neap_mode neap_settings_mode(const struct neap_settings *settings);
 
 #define NEAP_MAX_SIZE_DEFAULT (2ull << 30)
 
+/* Whose allocator serves CMD; told to targets in their environment. */
+struct neap_allocator {
+    bool neap;         /* libneap.so's own; false: the program's */
+    const char *check; /* its level, "0" to "3"; NULL: nobody said */
+    const char *error; /* what it does after a mistake, "abort" or "continue"; NULL */
+};
+
 struct neap_config {
     const char *output; /* NULL: made from the command's name */
     bool force;
     bool follow;
     bool quiet;
     struct neap_settings settings;
+    struct neap_allocator allocator;
     char **command; /* NULL-terminated, within argv */
 };
 

@@ -340,6 +340,8 @@ static void say_start(const struct launch *launch)
 
 static int run(struct launch *launch)
 {
+    struct neap_spawn_wishes wishes = {.follow = launch->config->follow,
+                                       .allocator = launch->config->allocator};
     struct neap_error *error;
     char **envp;
     int status = find_program(launch);
@@ -347,10 +349,10 @@ static int run(struct launch *launch)
     if (status)
         return status;
     error = neap_paths_init(&launch->paths, launch->config);
+    wishes.hook = launch->paths.hook;
+    wishes.socket = launch->paths.socket;
     if (!error)
-        error =
-            neap_spawn_environment(environ, launch->paths.hook, launch->paths.socket,
-                                   launch->config->follow, &envp);
+        error = neap_spawn_environment(environ, &wishes, &envp);
     if (error) {
         neap_log_error(error);
         return NEAP_STATUS_FAILED;

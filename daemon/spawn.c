@@ -177,19 +177,6 @@ static bool begins_with(const char *list, const char *word)
            (list[length] == 0 || list[length] == ':' || list[length] == ' ');
 }
 
-/* Append "NAME=value" to the strings behind a block; returns where it begins. */
-static char *append_entry(char **at, const char *name, const char *value,
-                          const char *more)
-{
-    char *entry = *at;
-
-    *at = stpcpy(stpcpy(stpcpy(*at, name), "="), value);
-    if (more)
-        *at = stpcpy(stpcpy(*at, ":"), more);
-    ++*at; /* the NUL */
-    return entry;
-}
-
 static bool is_entry_of(const char *entry, const char *name)
 {
     size_t length = strlen(name);
@@ -197,38 +184,76 @@ static bool is_entry_of(const char *entry, const char *name)
     return strncmp(entry, name, length) == 0 && entry[length] == '=';
 }
 
-struct neap_error *neap_spawn_environment(char **envp, const char *hook,
-                                          const char *socket, bool follow, char ***ret)
-{
-    const char *preload = find_value(envp, ENV_PRELOAD);
-    bool say_follow = !follow || find_value(envp, NEAP_ENV_FOLLOW);
-    size_t count = 0;
-    size_t words = count_words(envp) + 4; /* ours and the NULL */
-    char **block =
-        malloc(words * sizeof(*block) + (preload ? strlen(preload) : 0) + strlen(hook) +
-               strlen(socket) +
-               sizeof(ENV_PRELOAD "=:" NEAP_ENV_SOCKET "=" NEAP_ENV_FOLLOW "=0") + 3);
-    char *strings;
+/* A variable of ours: where `value` is NULL, as it is in the environment. */
+struct variable {
+    const char *name, *value, *more; /* "name=value:more" */
+};
 
+static bool is_said(const struct variable *variables, size_t count, const char *entry)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (variables[i].value && is_entry_of(entry, variables[i].name))
+            return true;
+    }
+    return false;
+}
+
+static struct neap_error *make_block(char **envp, const struct variable *variables,
+                                     size_t count, char ***ret)
+{
+    size_t words = count_words(envp) + count + 1, bytes = words * sizeof(**ret), n = 0;
+    char **block;
+    char *at;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct variable *variable = &variables[i];
+
+        bytes += strlen(variable->name) + sizeof("=:") +
+                 (variable->value ? strlen(variable->value) : 0) +
+                 (variable->more ? strlen(variable->more) : 0);
+    }
+    block = malloc(bytes);
     if (!block)
         return NEAP_NO_MEMORY;
-    strings = (char *)(block + words);
+    at = (char *)(block + words);
     for (char **entry = envp; *entry; entry++) {
-        if (!is_entry_of(*entry, ENV_PRELOAD) &&
-            !is_entry_of(*entry, NEAP_ENV_SOCKET) &&
-            !is_entry_of(*entry, NEAP_ENV_FOLLOW))
-            block[count++] = *entry;
+        if (!is_said(variables, count, *entry))
+            block[n++] = *entry;
     }
-    if (preload && begins_with(preload, hook))
-        block[count++] = append_entry(&strings, ENV_PRELOAD, preload, NULL);
-    else
-        block[count++] = append_entry(&strings, ENV_PRELOAD, hook,
-                                      preload && *preload ? preload : NULL);
-    block[count++] = append_entry(&strings, NEAP_ENV_SOCKET, socket, NULL);
-    if (say_follow)
-        block[count++] =
-            append_entry(&strings, NEAP_ENV_FOLLOW, follow ? "1" : "0", NULL);
-    block[count] = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct variable *variable = &variables[i];
+
+        if (!variable->value)
+            continue;
+        block[n++] = at;
+        at = stpcpy(stpcpy(stpcpy(at, variable->name), "="), variable->value);
+        if (variable->more)
+            at = stpcpy(stpcpy(at, ":"), variable->more);
+        at++; /* the NUL */
+    }
+    block[n] = NULL;
     *ret = block;
     return NULL;
+}
+
+struct neap_error *
+neap_spawn_environment(char **envp, const struct neap_spawn_wishes *wishes, char ***ret)
+{
+    const struct neap_allocator *allocator = &wishes->allocator;
+    const char *preload = find_value(envp, ENV_PRELOAD);
+    bool first = preload && begins_with(preload, wishes->hook);
+    bool say_follow = !wishes->follow || find_value(envp, NEAP_ENV_FOLLOW);
+    bool say_allocator = allocator->neap || find_value(envp, NEAP_ENV_ALLOCATOR);
+    struct variable variables[] = {
+        {ENV_PRELOAD, first ? preload : wishes->hook,
+         !first && preload && *preload ? preload : NULL},
+        {NEAP_ENV_SOCKET, wishes->socket, NULL},
+        {NEAP_ENV_FOLLOW, say_follow ? (wishes->follow ? "1" : "0") : NULL, NULL},
+        {NEAP_ENV_ALLOCATOR, say_allocator ? (allocator->neap ? "neap" : "app") : NULL,
+         NULL},
+        {NEAP_ENV_CHECK, allocator->check, NULL},
+        {NEAP_ENV_ERROR, allocator->error, NULL},
+    };
+
+    return make_block(envp, variables, NEAP_ARRAY_LEN(variables), ret);
 }

@@ -38,12 +38,20 @@ struct neap_spawn_command {
 struct neap_error *neap_spawn_run(const struct neap_spawn_command *command, pid_t *ret,
                                   int *ret_errnum) NEAP_MUST_CHECK;
 
+/* What the command's environment tells the hook in it. */
+struct neap_spawn_wishes {
+    const char *hook; /* comes first in LD_PRELOAD */
+    const char *socket;
+    bool follow;
+    struct neap_allocator allocator;
+};
+
 /*
- * The command's environment: ours, with `hook` in front of LD_PRELOAD, the socket's
- * path, and NEAP_FOLLOW where it has to say something. One block, freed with free().
+ * The command's environment: ours, with the wishes in it; those that are as without a
+ * word are said only where `envp` says something else. One block, freed with free().
  */
-struct neap_error *neap_spawn_environment(char **envp, const char *hook,
-                                          const char *socket, bool follow,
+struct neap_error *neap_spawn_environment(char **envp,
+                                          const struct neap_spawn_wishes *wishes,
                                           char ***ret) NEAP_MUST_CHECK;
 
 #endif

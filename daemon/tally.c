@@ -150,6 +150,9 @@ void neap_tally_say(const struct neap_tally *tally, const char *output, bool dor
                      (double)tally->on_ns / 1e9);
     }
     say_losses(tally);
+    if (tally->errors && word)
+        neap_log("%" PRIu64 " memory error%s, see: neap errors %s", tally->errors,
+                 plural(tally->errors), word);
     if (tally->running)
         neap_log("%" PRIu64 " process%s still run%s; recording goes on", tally->running,
                  tally->running == 1 ? "" : "es", tally->running == 1 ? "s" : "");

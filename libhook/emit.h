@@ -58,12 +58,27 @@ void neap_emit_realloc_done(struct neap_tls *tls);
 
 struct neap_emit_map {
     enum neap_map_op op;
+    enum neap_map_source source;
     uint32_t prot, flags;
     int32_t fd;
     uint64_t address, size, old_address, old_size;
 };
+/* `caller` NULL: its stack is not known. */
 void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
                    const struct neap_emit_map *map);
+
+struct neap_emit_error {
+    enum neap_memory_error kind;
+    uint64_t address, block, size;
+    uint64_t alloc_stack, free_stack; /* of neap_emit_stack */
+};
+/* MEMORY_ERROR. `caller` as above. */
+void neap_emit_memory_error(struct neap_tls *tls, const struct neap_context *caller,
+                            const struct neap_emit_error *error);
+
+/* The stack alone, for a record to come: its hash, sent if it was not yet. 0: no room.
+ */
+uint64_t neap_emit_stack(struct neap_tls *tls, const struct neap_context *caller);
 
 struct neap_emit_module {
     uint64_t bias, start, end;

@@ -18,8 +18,8 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
                    const struct neap_emit_map *map)
 {
     struct neap_ev_map *record;
-    uint64_t head, hash;
-    uint32_t delta, bytes;
+    uint64_t head, hash = 0;
+    uint32_t delta, bytes = 0;
     uint8_t *room;
     bool multi;
 
@@ -34,7 +34,8 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
         neap_record_lost(tls, 0);
         return;
     }
-    bytes = put_stack(tls, caller, room, &hash);
+    if (caller)
+        bytes = put_stack(tls, caller, room, &hash);
     record = (struct neap_ev_map *)(void *)(room + bytes);
     *record = (struct neap_ev_map){.head = neap_ev_head(NEAP_EV_MAP, 0, delta),
                                    .address = map->address,
@@ -45,11 +46,72 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
                                    .prot = map->prot,
                                    .flags = map->flags,
                                    .fd = map->fd,
-                                   .stack = hash};
+                                   .stack = hash,
+                                   .source = map->source};
     publish(tls, head + bytes + sizeof(*record));
     sent_stack(tls, bytes, hash);
     if (NEAP_UNLIKELY(tls->retired))
         neap_lane_release(tls);
+}
+
+void neap_emit_memory_error(struct neap_tls *tls, const struct neap_context *caller,
+                            const struct neap_emit_error *error)
+{
+    struct neap_ev_memory_error *record;
+    uint64_t head, hash = 0;
+    uint32_t delta, bytes = 0;
+    uint8_t *room;
+    bool multi;
+
+    if (!begin(tls, false, &delta, &multi)) {
+        if (recording())
+            neap_record_lost(tls, 0);
+        return;
+    }
+    head = tls->head;
+    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*record), false);
+    if (!room) {
+        neap_record_lost(tls, 0);
+        return;
+    }
+    if (caller)
+        bytes = put_stack(tls, caller, room, &hash);
+    record = (struct neap_ev_memory_error *)(void *)(room + bytes);
+    *record = (struct neap_ev_memory_error){
+        .head = neap_ev_head(NEAP_EV_MEMORY_ERROR, 0, delta),
+        .address = error->address,
+        .block = error->block,
+        .size = error->size,
+        .alloc_stack = error->alloc_stack,
+        .free_stack = error->free_stack,
+        .stack = hash,
+        .kind = error->kind};
+    publish(tls, head + bytes + sizeof(*record));
+    sent_stack(tls, bytes, hash);
+    if (NEAP_UNLIKELY(tls->retired))
+        neap_lane_release(tls);
+}
+
+uint64_t neap_emit_stack(struct neap_tls *tls, const struct neap_context *caller)
+{
+    uint64_t head, hash;
+    uint32_t delta, bytes;
+    uint8_t *room;
+    bool multi;
+
+    if (!begin(tls, false, &delta, &multi))
+        return 0;
+    head = tls->head;
+    room = reserve(tls, &head, NEAP_EV_SIZE_MAX, true);
+    if (!room)
+        return 0;
+    bytes = put_stack(tls, caller, room, &hash);
+    if (bytes)
+        publish(tls, head + bytes);
+    sent_stack(tls, bytes, hash);
+    if (NEAP_UNLIKELY(tls->retired))
+        neap_lane_release(tls);
+    return hash;
 }
 
 void neap_emit_module(struct neap_tls *tls, const struct neap_emit_module *module)

@@ -24,6 +24,7 @@ _Static_assert(offsetof(struct neap_real, realloc) == 24, "");
 _Static_assert(offsetof(struct neap_real, free) == 40, "");
 _Static_assert(NEAP_MODE_OFF == 0 && NEAP_MODE_SAMPLED == 2, "");
 _Static_assert(NEAP_FILTER_BITS == 14, "");
+_Static_assert(NEAP_FILTER_FREE == 0 && NEAP_FILTER_REALLOC == 1, "");
 
 #if defined(__x86_64__)
 
@@ -43,14 +44,15 @@ _Static_assert(NEAP_FILTER_BITS == 14, "");
     ".cfi_endproc\n\t" \
     ".size " name ", .-" name "\n\t"
 
-/* To `ours`, unless the block in rdi is none that we must know of. */
-#define FILTER(ours)                    \
-    "movq %rdi, %rax\n\t"               \
-    "shrq $4, %rax\n\t"                 \
-    "imull $0x9e3779b1, %eax, %eax\n\t" \
-    "shrl $18, %eax\n\t"                \
-    "leaq neap_filter(%rip), %rcx\n\t"  \
-    "cmpb $0, (%rcx,%rax)\n\t"          \
+/* To `ours`, unless the block in rdi is none that we must know of: `at` says by which
+ * filter. */
+#define FILTER(at, ours)                       \
+    "movq %rdi, %rax\n\t"                      \
+    "shrq $4, %rax\n\t"                        \
+    "imull $0x9e3779b1, %eax, %eax\n\t"        \
+    "shrl $18, %eax\n\t"                       \
+    "leaq neap_filter+" #at "(%rip), %rcx\n\t" \
+    "cmpb $0, (%rcx,%rax)\n\t"                 \
     "jne " ours "\n\t"
 
 /* To the label 1 when the mode is OFF, to `ours` when it is not SAMPLED. */
@@ -97,7 +99,7 @@ __asm__(".text\n\t"
         END("calloc")
 
         BEGIN("realloc")
-        FILTER("neap_realloc")
+        FILTER(16384, "neap_realloc")
         MODE("neap_realloc")
         "leaq 1(%rsi), %rcx\n\t"
         COUNT
@@ -105,7 +107,7 @@ __asm__(".text\n\t"
         END("realloc")
 
         BEGIN("free")
-        FILTER("neap_free")
+        FILTER(0, "neap_free")
         "jmpq *neap_real+40(%rip)\n\t"
         END("free"));
 /* clang-format on */

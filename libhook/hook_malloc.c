@@ -301,7 +301,7 @@ NEAP_EXPORT void *reallocarray(void *old, size_t count, size_t size)
         return neap_real.reallocarray(old, count, size);
     if (!product(count, size, &total))
         return out_of_memory();
-    if (NEAP_LIKELY(neap_gate_frees(old) && neap_gate_passes(tls, total)))
+    if (NEAP_LIKELY(neap_gate_reallocs(old) && neap_gate_passes(tls, total)))
         return neap_real.realloc(old, total);
     if (NEAP_UNLIKELY(old && neap_boot_owns(old)))
         return move_from_boot(old, total);

@@ -64,6 +64,9 @@ static NEAP_COLD void find(struct next *next, const char *symbol, const void *ca
         neap_life_begin();
     tls->busy = NEAP_INTERNAL;
     next->found = neap_real_find(symbol, caller);
+    /* One that serves no more would hand out blocks of its own. */
+    if (neap_real.heap && next->found && neap_real_is_allocators(next->found))
+        next->found = neap_real_find_standard(symbol);
     /* A program with its own malloc gets it from the library's new as well. */
     next->standard = next->found && neap_real_is_standard(next->found) &&
                      neap_real_is_behind_us("malloc") &&

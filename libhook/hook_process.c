@@ -18,6 +18,7 @@
 #include "libhook/emit.h"
 #include "libhook/guard.h"
 #include "libhook/life.h"
+#include "libhook/ownheap.h"
 #include "libhook/real.h"
 #include "libhook/sys.h"
 
@@ -27,13 +28,30 @@
 extern char **environ;
 
 static const char preload_name[] = "LD_PRELOAD=";
-static const char socket_name[] = NEAP_ENV_SOCKET "=";
+
+/* Variables that lead children to us as this image was led. */
+static const struct carried {
+    const char *name; /* with its '=' */
+    const char *value;
+    bool needed; /* where it is missing the others do not help */
+} carried[] = {
+    {NEAP_ENV_SOCKET "=", neap_life_env.socket, true},
+    {NEAP_ENV_ALLOCATOR "=", neap_life_env.allocator, false},
+    {NEAP_ENV_CHECK "=", neap_life_env.check, false},
+    {NEAP_ENV_ERROR "=", neap_life_env.error, false},
+};
+#define CARRIED NEAP_ARRAY_LEN(carried)
 
 struct environment {
     unsigned words;
     const char *preload; /* the value, NULL if there is none */
-    bool has_socket;
+    bool has[CARRIED];
 };
+
+static bool is_of(const char *word, const char *name)
+{
+    return strncmp(word, name, strlen(name)) == 0;
+}
 
 static struct environment inspect(char *const *env)
 {
@@ -42,23 +60,29 @@ static struct environment inspect(char *const *env)
     for (; env && env[found.words]; found.words++) {
         const char *word = env[found.words];
 
-        if (strncmp(word, preload_name, sizeof(preload_name) - 1) == 0)
+        if (is_of(word, preload_name))
             found.preload = word + sizeof(preload_name) - 1;
-        else if (strncmp(word, socket_name, sizeof(socket_name) - 1) == 0)
-            found.has_socket = true;
+        for (unsigned i = 0; i < CARRIED; i++)
+            found.has[i] |= is_of(word, carried[i].name);
     }
     return found;
 }
 
+/* An environment without a choice of allocator is one that was made anew. */
 static bool leads_to_us(const struct environment *found)
 {
-    return found->has_socket && found->preload &&
-           strstr(found->preload, neap_life_env.hook);
+    for (unsigned i = 0; i < CARRIED; i++) {
+        if (!found->has[i] && (carried[i].needed || carried[i].value[0]))
+            return false;
+    }
+    return found->preload && strstr(found->preload, neap_life_env.hook);
 }
 
 /* Bytes of stack that fill() needs, 0 if the environment stays as it is. */
 static size_t room_for(char *const *env, struct environment *found)
 {
+    size_t bytes;
+
     if (!neap_real.ready)
         neap_life_begin();
     if (neap_real.off || !neap_life_env.active)
@@ -67,10 +91,12 @@ static size_t room_for(char *const *env, struct environment *found)
     if (leads_to_us(found) || found->words > ENV_WORDS_MAX ||
         (found->preload && strlen(found->preload) > PRELOAD_MAX))
         return 0;
-    return (found->words + 3) * sizeof(char *) + sizeof(preload_name) +
-           strlen(neap_life_env.hook) + 1 +
-           (found->preload ? strlen(found->preload) : 0) + sizeof(socket_name) +
-           strlen(neap_life_env.socket);
+    bytes = (found->words + CARRIED + 2) * sizeof(char *) + sizeof(preload_name) +
+            strlen(neap_life_env.hook) + 1 +
+            (found->preload ? strlen(found->preload) : 0);
+    for (unsigned i = 0; i < CARRIED; i++)
+        bytes += strlen(carried[i].name) + strlen(carried[i].value) + 1;
+    return bytes;
 }
 
 static char *append(char *at, const char *text)
@@ -81,23 +107,37 @@ static char *append(char *at, const char *text)
     return at + length;
 }
 
-/* The vector first, then the two strings. */
+/* Is it one of those that fill() writes itself? What the program says of an allocator
+ * stays. */
+static bool is_replaced(const char *word, const struct environment *found)
+{
+    for (unsigned i = 0; i < CARRIED; i++) {
+        if (carried[i].needed && found->has[i] && is_of(word, carried[i].name))
+            return true;
+    }
+    return is_of(word, preload_name);
+}
+
+/* The vector first, then the strings. */
 static char *const *fill(void *room, char *const *env, const struct environment *found)
 {
     char **vector = room;
-    char *text = (char *)(vector + found->words + 3);
+    char *text = (char *)(vector + found->words + CARRIED + 2);
     unsigned n = 0;
 
     for (unsigned i = 0; i < found->words; i++)
-        if (strncmp(env[i], preload_name, sizeof(preload_name) - 1) != 0 &&
-            strncmp(env[i], socket_name, sizeof(socket_name) - 1) != 0)
+        if (!is_replaced(env[i], found))
             vector[n++] = env[i];
     vector[n++] = text;
     text = append(append(text, preload_name), neap_life_env.hook);
     if (found->preload && !strstr(found->preload, neap_life_env.hook))
         text = append(append(text, ":"), found->preload);
-    vector[n++] = ++text;
-    append(append(text, socket_name), neap_life_env.socket);
+    for (unsigned i = 0; i < CARRIED; i++) {
+        if (!carried[i].needed && (found->has[i] || !carried[i].value[0]))
+            continue;
+        vector[n++] = ++text;
+        text = append(append(text, carried[i].name), carried[i].value);
+    }
     vector[n] = NULL;
     return vector;
 }
@@ -248,6 +288,8 @@ static __attribute__((noreturn)) void leave(int status)
     if (neap_real.ready && !neap_real.off && tls->busy == NEAP_IDLE && neap_process &&
         atomic_load_explicit(&neap_process->phase, memory_order_relaxed) ==
             NEAP_PHASE_ON) {
+        if (neap_real.heap)
+            neap_ownheap_flush(tls);
         tls->busy = NEAP_RECORDING;
         neap_emit_exit(tls, status);
     }

@@ -27,6 +27,7 @@
 #include "libhook/gate.h"
 #include "libhook/link.h"
 #include "libhook/modules.h"
+#include "libhook/ownheap.h"
 #include "libhook/real.h"
 #include "libhook/selfmem.h"
 #include "libhook/stack.h"
@@ -87,9 +88,17 @@ static void find_own_path(const char *preload)
     memcpy(neap_life_env.hook, self.dli_fname, length + 1);
 }
 
-static bool read_environment(void)
+/* A value that fits, else "". */
+static void copy_value(char *const *env, const char *name, char *ret, size_t size)
 {
-    char *const *env = initial_environment();
+    const char *value = variable(env, name);
+
+    if (value && strlen(value) < size)
+        memcpy(ret, value, strlen(value) + 1);
+}
+
+static bool read_environment(char *const *env)
+{
     const char *path = variable(env, NEAP_ENV_SOCKET);
     const char *children = variable(env, NEAP_ENV_FOLLOW);
 
@@ -97,6 +106,10 @@ static bool read_environment(void)
         strlen(path) >= sizeof(neap_life_env.socket))
         return false;
     memcpy(neap_life_env.socket, path, strlen(path) + 1);
+    copy_value(env, NEAP_ENV_ALLOCATOR, neap_life_env.allocator,
+               sizeof(neap_life_env.allocator));
+    copy_value(env, NEAP_ENV_CHECK, neap_life_env.check, sizeof(neap_life_env.check));
+    copy_value(env, NEAP_ENV_ERROR, neap_life_env.error, sizeof(neap_life_env.error));
     follow = !children || strcmp(children, "0") != 0;
     find_own_path(variable(env, "LD_PRELOAD"));
     neap_life_env.active = follow && neap_life_env.hook[0];
@@ -131,15 +144,19 @@ static void name_allocator(void)
         if (strstr(file, known[i]))
             name = known[i];
     /* A program's own definition comes before ours: what it serves is not seen. */
-    if (!neap_real_is_behind_us("malloc"))
+    if (neap_real.heap)
+        name = "neap";
+    else if (!neap_real_is_behind_us("malloc"))
         name = "own";
     strncpy(allocator, name, sizeof(allocator) - 1);
 }
 
 static void begin_internal(void)
 {
+    char *const *env = initial_environment();
+
     neap_real_resolve();
-    if (!neap_real.malloc || !neap_real.free || !read_environment()) {
+    if (!neap_real.malloc || !neap_real.free || !read_environment(env)) {
         neap_real.off = true;
         return;
     }
@@ -150,6 +167,8 @@ static void begin_internal(void)
         return;
     }
     neap_stack_init();
+    if (strcmp(neap_life_env.allocator, "neap") == 0)
+        neap_ownheap_begin(env);
     name_allocator();
     has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
 }
@@ -184,6 +203,8 @@ static bool connect_process(void)
                                .tid = (uint32_t)NEAP_SYS1(SYS_gettid, 0),
                                .unwinder = neap_unwind_engine()};
 
+    if (connections && neap_real.heap)
+        neap_ownheap_forked();
     if (connections && !follow)
         return false;
     memcpy(hello.allocator, allocator, sizeof(hello.allocator));
@@ -258,6 +279,8 @@ static void at_exit(int status, void *unused)
     (void)unused;
     if (neap_real.off || tls->busy != NEAP_IDLE)
         return;
+    if (neap_real.heap)
+        neap_ownheap_flush(tls);
     tls->busy = NEAP_RECORDING;
     neap_emit_exit(tls, status);
     tls->busy = NEAP_IDLE;
@@ -277,7 +300,10 @@ static __attribute__((constructor)) void start(void)
     tls->busy = NEAP_INTERNAL;
     on_exit(at_exit, NULL);
     /* Even a program that never allocates is part of the recording. */
-    if (neap_life_connect(tls))
+    if (neap_life_connect(tls)) {
         neap_life_settle(tls);
+        if (neap_real.heap)
+            neap_ownheap_flush(tls);
+    }
     tls->busy = NEAP_IDLE;
 }

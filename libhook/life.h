@@ -76,11 +76,14 @@ bool neap_life_connect(struct neap_tls *tls);
 /* Learn the thread's stack, and arrange to see its end. Calls libc. */
 void neap_life_settle(struct neap_tls *tls);
 
-/* A text that survives exec: LD_PRELOAD and NEAP_SOCKET as this image got them. */
+/* What survives exec: the variables that children are to have, as this image got them.
+ */
 struct neap_life_env {
     bool active;     /* recorded, and children are to be */
     char hook[4096]; /* our own path, as LD_PRELOAD named it */
     char socket[108];
+    /* "" where there is none, or it makes no sense */
+    char allocator[8], check[4], error[12];
 };
 extern struct neap_life_env neap_life_env;
 

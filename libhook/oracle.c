@@ -55,6 +55,24 @@ unsigned neap_oracle_frames(const struct neap_context *context, uint64_t *pcs)
     return (unsigned)(found - skip);
 }
 
+bool neap_oracle_out(struct neap_context *context, uint64_t start, uint64_t end)
+{
+    uint64_t pcs[64]; /* ours and one more */
+    uint8_t busy = neap_tls.busy;
+    int found;
+
+    neap_tls.busy = NEAP_INTERNAL;
+    found = libunwind_trace((void **)pcs, NEAP_ARRAY_LEN(pcs));
+    neap_tls.busy = busy;
+    for (int i = 0; i < found; i++) {
+        if (pcs[i] - 1 - start >= end - start) {
+            context->pc = pcs[i];
+            return true;
+        }
+    }
+    return false;
+}
+
 int neap_oracle_verify(const struct neap_context *context, const uint64_t *pcs,
                        const struct neap_walk *walked)
 {

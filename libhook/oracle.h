@@ -24,6 +24,9 @@ extern bool neap_oracle_verifies; /* it is there, and some stacks are to be comp
  */
 unsigned neap_oracle_frames(const struct neap_context *context, uint64_t *pcs);
 
+/* The first frame from here outwards that is not in [start, end), its pc alone. */
+bool neap_oracle_out(struct neap_context *context, uint64_t start, uint64_t end);
+
 /* Compare this walk with libunwind's, if its turn has come. 0 = not compared, 1 =
  * equal, -1 = different. */
 int neap_oracle_verify(const struct neap_context *context, const uint64_t *pcs,

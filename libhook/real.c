@@ -60,6 +60,8 @@ size_t neap_boot_size(const void *block)
     return size;
 }
 
+static void *next_malloc; /* also where our own serves */
+
 void neap_real_resolve(void)
 {
     void *found;
@@ -71,7 +73,9 @@ void neap_real_resolve(void)
     memcpy(&neap_real.name, &found, sizeof(found));
     NEAP_REAL_C(NEAP_REAL_FIND)
     NEAP_REAL_SYSTEM(NEAP_REAL_FIND)
+    NEAP_REAL_STATS(NEAP_REAL_FIND)
 #undef NEAP_REAL_FIND
+    memcpy(&next_malloc, &neap_real.malloc, sizeof(next_malloc));
     neap_real.own = !neap_real_is_behind_us("realloc");
 }
 
@@ -110,6 +114,20 @@ void *neap_real_find(const char *symbol, const void *caller)
     return found ? found : find_near(symbol, caller);
 }
 
+void *neap_real_find_standard(const char *symbol)
+{
+    static const char *const libraries[] = {"libstdc++.so.6", "libc++.so.1"};
+    void *handle, *found = NULL;
+
+    for (unsigned i = 0; i < NEAP_ARRAY_LEN(libraries) && !found; i++) {
+        handle = dlopen(libraries[i], RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
+        found = handle ? dlsym(handle, symbol) : NULL;
+        if (handle)
+            neap_real.dlclose(handle);
+    }
+    return found;
+}
+
 bool neap_real_is_behind_us(const char *symbol)
 {
     const void *found = dlsym(RTLD_DEFAULT, symbol);
@@ -122,10 +140,8 @@ bool neap_real_is_behind_us(const char *symbol)
 bool neap_real_is_allocators(const void *function)
 {
     Dl_info ours, theirs;
-    void *allocator;
 
-    memcpy(&allocator, &neap_real.malloc, sizeof(allocator));
-    return dladdr(function, &ours) && dladdr(allocator, &theirs) &&
+    return dladdr(function, &ours) && dladdr(next_malloc, &theirs) &&
            ours.dli_fbase == theirs.dli_fbase;
 }
 
@@ -146,11 +162,9 @@ bool neap_real_is_standard(const void *function)
 const char *neap_real_allocator(void)
 {
     Dl_info info;
-    void *address;
     const char *slash;
 
-    memcpy(&address, &neap_real.malloc, sizeof(address));
-    if (!address || !dladdr(address, &info) || !info.dli_fname)
+    if (!next_malloc || !dladdr(next_malloc, &info) || !info.dli_fname)
         return "";
     slash = strrchr(info.dli_fname, '/');
     return slash ? slash + 1 : info.dli_fname;

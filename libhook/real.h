@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The functions behind ours: the next definition after libneap.so in the program's
- * own search order, be it glibc's, jemalloc's or another preload's.
+ * own search order, be it glibc's, jemalloc's or another preload's; or our own
+ * allocator's in their stead (ownheap.h).
  *
  * Before they are known (dlsym itself allocates) the bootstrap heap serves: a static
  * arena whose blocks are never given back and are told apart by their address.
@@ -9,6 +10,7 @@
 #ifndef NEAP_LIBHOOK_REAL_H
 #define NEAP_LIBHOOK_REAL_H
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +33,15 @@
     X(valloc, "valloc", void *, (size_t))                                       \
     X(pvalloc, "pvalloc", void *, (size_t))                                     \
     X(malloc_usable_size, "malloc_usable_size", size_t, (void *))
+
+/* what else an allocator answers for: settings and statistics */
+#define NEAP_REAL_STATS(X)                            \
+    X(mallopt, "mallopt", int, (int, int))            \
+    X(malloc_trim, "malloc_trim", int, (size_t))      \
+    X(malloc_stats, "malloc_stats", void, (void))     \
+    X(malloc_info, "malloc_info", int, (int, FILE *)) \
+    X(mallinfo, "mallinfo", struct mallinfo, (void))  \
+    X(mallinfo2, "mallinfo2", struct mallinfo2, (void))
 
 /* the rest of what we stand before */
 #define NEAP_REAL_SYSTEM(X)                                                  \
@@ -60,10 +71,12 @@ struct neap_real {
 #define NEAP_REAL_FIELD(name, symbol, result, params) result(*name) params;
     NEAP_REAL_C(NEAP_REAL_FIELD)
     NEAP_REAL_SYSTEM(NEAP_REAL_FIELD)
+    NEAP_REAL_STATS(NEAP_REAL_FIELD)
 #undef NEAP_REAL_FIELD
     bool ready; /* the pointers above hold */
     bool off;   /* this image is not recorded: forward, and nothing else */
     bool own;   /* the program has a realloc of its own, before ours */
+    bool heap;  /* what serves is our own allocator (ownheap.h) */
 } __attribute__((aligned(64)));
 
 extern struct neap_real neap_real;
@@ -76,6 +89,9 @@ void neap_real_resolve(void);
  * such thing. Caller holds NEAP_INTERNAL. */
 void *neap_real_find(const char *symbol, const void *caller);
 
+/* The C++ library's own definition; NULL: there is none. Caller holds NEAP_INTERNAL. */
+void *neap_real_find_standard(const char *symbol);
+
 /* Is this operator new or delete malloc and free by another name: the C++ library's or
  * the allocator's, and not one of the program's making? Caller holds NEAP_INTERNAL. */
 bool neap_real_is_standard(const void *function);
@@ -84,10 +100,10 @@ bool neap_real_is_standard(const void *function);
  * NEAP_INTERNAL. */
 bool neap_real_is_behind_us(const char *symbol);
 
-/* Does the object that serves malloc define this function? */
+/* Does the object with the next malloc define this function? */
 bool neap_real_is_allocators(const void *function);
 
-/* The file name of the module that serves malloc: "libc.so.6", "libjemalloc.so.2". */
+/* The file name of that object: "libc.so.6", "libjemalloc.so.2". */
 const char *neap_real_allocator(void);
 
 /* ---- bootstrap heap ---- */

@@ -9,6 +9,7 @@
 #include "libhook/gate.h"
 #include "libhook/life.h"
 #include "libhook/link.h"
+#include "libhook/marks.h"
 #include "libhook/sys.h"
 
 #define DOUBLE_EVERY 1024u /* samples above NEAP_TABLE_HIGH */
@@ -78,6 +79,8 @@ void neap_samples_keep(uint32_t index, uint64_t address,
     /* Pairs with the acquire of whoever reads the key: the slot is whole. */
     atomic_store_explicit(&table->key[index], address, memory_order_release);
     neap_filter_add((const void *)(uintptr_t)address);
+    if (neap_real.heap)
+        neap_marks_put(index, (const void *)(uintptr_t)address);
     used =
         atomic_fetch_add_explicit(&neap_process->table_used, 1, memory_order_relaxed);
     if (NEAP_UNLIKELY(used >= NEAP_TABLE_HIGH) &&
@@ -106,8 +109,11 @@ uint32_t neap_samples_take(const void *block)
 
         if (key == address && atomic_compare_exchange_strong_explicit(
                                   &table->key[at], &key, NEAP_TABLE_CLAIMED,
-                                  memory_order_acquire, memory_order_relaxed))
+                                  memory_order_acquire, memory_order_relaxed)) {
+            if (neap_real.heap)
+                neap_marks_drop(at, block);
             return at;
+        }
     }
     return NEAP_SAMPLES_NONE;
 }
@@ -124,6 +130,8 @@ void neap_samples_drop(uint32_t index, const void *block)
 
 void neap_samples_return(uint32_t index, const void *block)
 {
+    if (neap_real.heap)
+        neap_marks_put(index, block);
     atomic_store_explicit(&table_now()->key[index], (uint64_t)(uintptr_t)block,
                           memory_order_release);
 }

@@ -318,6 +318,21 @@ void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walk
             pcs[i] = tls->memo->ra[walked->depth - 1 - i].value;
 }
 
+/* Where we lie, by the linker's word. */
+extern const uint8_t own_start[] __asm__("__ehdr_start")
+    __attribute__((visibility("hidden")));
+extern const uint8_t own_end[] __asm__("_end") __attribute__((visibility("hidden")));
+
+bool neap_unwind_out(struct neap_tls *tls, struct neap_context *context)
+{
+    uint64_t start = (uint64_t)(uintptr_t)own_start, end = (uint64_t)(uintptr_t)own_end;
+
+    if (NEAP_LIKELY(engine == NEAP_UNWINDER_CFI))
+        return neap_walk_out(tls, context, start, end);
+    return engine == NEAP_UNWINDER_LIBUNWIND && neap_oracle_ready() &&
+           neap_oracle_out(context, start, end);
+}
+
 void neap_unwind_configure(const char *wish, const char *verify)
 {
     wants_libunwind = wish && strcmp(wish, "libunwind") == 0;

@@ -52,6 +52,10 @@ void neap_unwind(struct neap_tls *tls, const struct neap_context *context,
 void neap_unwind_frames(const struct neap_tls *tls, const struct neap_walk *walked,
                         uint64_t *pcs);
 
+/* From one of libneap.so's own functions out to the program's call of it. False: the
+ * way could not be found; `*context` is as it was. */
+bool neap_unwind_out(struct neap_tls *tls, struct neap_context *context);
+
 /* A module has gone: forget all rules. */
 void neap_unwind_forget(void);
 

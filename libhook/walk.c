@@ -116,6 +116,23 @@ NEAP_ALWAYS_INLINE enum step walk(struct neap_stack_reader *reader, struct state
     return outcome;
 }
 
+bool neap_walk_out(struct neap_tls *tls, struct neap_context *context, uint64_t start,
+                   uint64_t end)
+{
+    bool own_stack = neap_stack_owns(tls, context->sp);
+    struct neap_stack_reader reader = {.lo = context->sp,
+                                       .hi = own_stack ? tls->stack_hi : context->sp};
+    struct state state = {context->pc, context->sp, context->bp, false};
+
+    for (unsigned steps = 0; state.pc - 1 - start < end - start; steps++) {
+        /* Our calls go no deeper than this. */
+        if (steps == 64 || step(&reader, &state, false, false) != STEP_ON)
+            return false;
+    }
+    *context = (struct neap_context){state.pc, state.sp, state.bp};
+    return true;
+}
+
 /*
  * The walk again with every register: for frames whose CFA hangs on one that the
  * rules do not follow (lazy binding's rbx, a prologue's r10). Starts at ourselves,

@@ -26,4 +26,8 @@ void neap_walk_seal(struct neap_walk *ret, uint64_t seed, const uint64_t *pcs,
 void neap_walk(struct neap_tls *tls, const struct neap_context *context, uint64_t seed,
                bool careful, uint64_t *pcs, struct neap_walk *ret);
 
+/* From a frame in [start, end) to the first one out of it. False: the way is lost. */
+bool neap_walk_out(struct neap_tls *tls, struct neap_context *context, uint64_t start,
+                   uint64_t end);
+
 #endif

@@ -101,6 +101,22 @@
     "false, what the C and C++ runtimes keep on purpose is suppressed as " \
     "well."
 
+#define NEAP_DOC_Recording_maps \
+    "maps($self, /, source=None, limit=None, pid=None)\n" \
+    "--\n" \
+    "\n" \
+    "Growth and shrinkage of address spaces, by stack.\n" \
+    "\n" \
+    "source is \"hook\" for calls of the program, \"heap\" for what Neaptide's " \
+    "own\n" \
+    "allocator did, None for both."
+
+#define NEAP_DOC_Recording_errors \
+    "errors($self, /, limit=None, pid=None)\n" \
+    "--\n" \
+    "\n" \
+    "Mistakes with memory that Neaptide's own allocator found."
+
 #define NEAP_DOC_Recording_sql \
     "sql($self, /, statement, parameters=())\n" \
     "--\n" \
@@ -127,11 +143,11 @@
     "\n" \
     "The blocks that were never freed: the view live."
 
-#define NEAP_DOC_Recording_maps \
-    "maps($self, /)\n" \
+#define NEAP_DOC_Recording_map_events \
+    "map_events($self, /)\n" \
     "--\n" \
     "\n" \
-    "Calls that changed the address space: the view map_event."
+    "Changes of address spaces one by one: the view map_event."
 
 #define NEAP_DOC_Recording_threads \
     "threads($self, /)\n" \
@@ -259,6 +275,156 @@
 
 #define NEAP_DOC_Row_max_size \
     "The largest size of the row's blocks; None unless rows are sizes."
+
+#define NEAP_DOC_MapBytes \
+    "Bytes of the address space, in whole pages."
+
+#define NEAP_DOC_MapBytes_grown \
+    "Mapped, or added to the break."
+
+#define NEAP_DOC_MapBytes_returned \
+    "Given back, whoever had mapped it."
+
+#define NEAP_DOC_MapBytes_kept \
+    "Of the grown, still mapped at the end of the process."
+
+#define NEAP_DOC_MapReport \
+    "A sequence of rows, the most grown first, with the total of all stacks."
+
+#define NEAP_DOC_MapReport_total \
+    "Over all stacks and processes asked about, not the rows only; no stack."
+
+#define NEAP_DOC_MapReport_stacks \
+    "How many stacks the total is of, shown or not."
+
+#define NEAP_DOC_MapReport_processes \
+    "How many processes the total covers."
+
+#define NEAP_DOC_MapReport_images \
+    "How many program images the processes ran: one more with each exec."
+
+#define NEAP_DOC_MapReport___len__ \
+    "__len__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_MapReport___getitem__ \
+    "__getitem__($self, index, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_MapReport___iter__ \
+    "__iter__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_MapRow \
+    "What one stack did to address spaces."
+
+#define NEAP_DOC_MapRow_anonymous \
+    "Memory of the process's own, the break included."
+
+#define NEAP_DOC_MapRow_reserved \
+    "Anonymous memory without access, PROT_NONE."
+
+#define NEAP_DOC_MapRow_file \
+    "Files."
+
+#define NEAP_DOC_MapRow_net \
+    "Anonymous bytes grown less those given back."
+
+#define NEAP_DOC_MapRow_unseen \
+    "Given back without having been seen to grow; not in the other numbers."
+
+#define NEAP_DOC_MapRow_advised \
+    "Bytes that madvise gave back: MADV_DONTNEED and MADV_FREE."
+
+#define NEAP_DOC_MapRow_grow_count \
+    "Calls that mapped or grew."
+
+#define NEAP_DOC_MapRow_return_count \
+    "Calls that gave back."
+
+#define NEAP_DOC_MapRow_advise_count \
+    "Calls of madvise that gave back."
+
+#define NEAP_DOC_MapRow_stack_id \
+    "The stack in the views frame and map_event; None where it is not known."
+
+#define NEAP_DOC_MapRow_truncated \
+    "Outer frames are missing."
+
+#define NEAP_DOC_MapRow_frames \
+    "The stack, the caller first; empty where it is not known."
+
+#define NEAP_DOC_ErrorReport \
+    "A sequence of memory errors, as they happened."
+
+#define NEAP_DOC_ErrorReport_total \
+    "How many there are, shown or not."
+
+#define NEAP_DOC_ErrorReport_processes \
+    "How many processes were asked about."
+
+#define NEAP_DOC_ErrorReport_images \
+    "How many program images the processes ran: one more with each exec."
+
+#define NEAP_DOC_ErrorReport___len__ \
+    "__len__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_ErrorReport___getitem__ \
+    "__getitem__($self, index, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_ErrorReport___iter__ \
+    "__iter__($self, /)\n" \
+    "--\n" \
+    "\n"
+
+#define NEAP_DOC_ErrorRow \
+    "One memory error: a row of the view memory_error, with its stacks."
+
+#define NEAP_DOC_ErrorRow_kind \
+    "double-free, invalid-free, interior-free, overflow and so on."
+
+#define NEAP_DOC_ErrorRow_ts_ns \
+    "When it was found."
+
+#define NEAP_DOC_ErrorRow_pid \
+    "The process."
+
+#define NEAP_DOC_ErrorRow_tid \
+    "The thread that found it."
+
+#define NEAP_DOC_ErrorRow_address \
+    "What was freed, or the first byte that was written."
+
+#define NEAP_DOC_ErrorRow_block \
+    "The start of the block it belongs to; None: it belongs to none."
+
+#define NEAP_DOC_ErrorRow_size \
+    "The size of that block."
+
+#define NEAP_DOC_ErrorRow_alloc_stack_id \
+    "The stack that allocated the block; None where it is not known."
+
+#define NEAP_DOC_ErrorRow_free_stack_id \
+    "The stack that freed the block first; None where it is not known."
+
+#define NEAP_DOC_ErrorRow_stack_id \
+    "The stack of the call that found it."
+
+#define NEAP_DOC_ErrorRow_alloc_frames \
+    "Who allocated the block; empty where it is not known."
+
+#define NEAP_DOC_ErrorRow_free_frames \
+    "Who freed the block first; empty where it is not known."
+
+#define NEAP_DOC_ErrorRow_frames \
+    "The call that found it, the caller of the allocation function first."
 
 #define NEAP_DOC_Frame \
     "One frame of a stack."

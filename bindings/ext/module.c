@@ -21,7 +21,9 @@ static int exec(PyObject *module)
         neap_py_error_init(module, state) < 0 ||
         neap_py_recording_init(module, state) < 0 ||
         neap_py_report_init(module, state) < 0 || neap_py_row_init(module, state) < 0 ||
-        neap_py_frame_init(module, state) < 0 || neap_py_table_init(module, state) < 0)
+        neap_py_frame_init(module, state) < 0 ||
+        neap_py_table_init(module, state) < 0 || neap_py_maps_init(module, state) < 0 ||
+        neap_py_errors_init(module, state) < 0)
         return -1;
     return 0;
 }
@@ -38,6 +40,11 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->frame);
     Py_VISIT(state->table);
     Py_VISIT(state->total);
+    Py_VISIT(state->map_report);
+    Py_VISIT(state->map_row);
+    Py_VISIT(state->map_bytes);
+    Py_VISIT(state->error_report);
+    Py_VISIT(state->error_row);
     return 0;
 }
 
@@ -53,6 +60,11 @@ static int clear(PyObject *module)
     Py_CLEAR(state->frame);
     Py_CLEAR(state->table);
     Py_CLEAR(state->total);
+    Py_CLEAR(state->map_report);
+    Py_CLEAR(state->map_row);
+    Py_CLEAR(state->map_bytes);
+    Py_CLEAR(state->error_report);
+    Py_CLEAR(state->error_row);
     return 0;
 }
 

@@ -38,7 +38,8 @@ enum neap_py_exception {
 
 struct neap_py_state {
     PyObject *exceptions[NEAP_PY_EXCEPTION_COUNT];
-    PyTypeObject *recording, *report, *row, *frame, *table, *total;
+    PyTypeObject *recording, *report, *row, *frame, *table, *total, *map_report,
+        *map_row, *map_bytes, *error_report, *error_row;
 };
 
 /* Of the module that `object`, of one of our types, belongs to. */
@@ -65,6 +66,8 @@ int neap_py_report_init(PyObject *module, struct neap_py_state *state);
 int neap_py_row_init(PyObject *module, struct neap_py_state *state);
 int neap_py_frame_init(PyObject *module, struct neap_py_state *state);
 int neap_py_table_init(PyObject *module, struct neap_py_state *state);
+int neap_py_maps_init(PyObject *module, struct neap_py_state *state);
+int neap_py_errors_init(PyObject *module, struct neap_py_state *state);
 
 /* New objects. Report and Table take the C answer over, whatever happens. */
 PyObject *neap_py_recording_open(PyObject *module, PyObject *args, PyObject *kwargs);
@@ -74,6 +77,12 @@ PyObject *neap_py_row_wrap(struct neap_py_state *state, PyObject *report,
                            const struct neap_row *row);
 PyObject *neap_py_frame_wrap(struct neap_py_state *state, PyObject *report,
                              const struct neap_frame *frame);
+
+/* A tuple of frames, which keep `owner` alive; `self` is of any of our types. */
+PyObject *neap_py_frames(PyObject *self, PyObject *owner,
+                         const struct neap_frame *const *frames, uint32_t depth);
+/* The number of a stack; None where there is none. */
+PyObject *neap_py_stack_id(const struct neap_trace *trace);
 
 /* What the rows of a Report stand for. */
 enum neap_report_by neap_py_report_by(PyObject *report);

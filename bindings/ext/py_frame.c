@@ -25,6 +25,27 @@ PyObject *neap_py_frame_wrap(struct neap_py_state *state, PyObject *report,
     return (PyObject *)self;
 }
 
+PyObject *neap_py_frames(PyObject *self, PyObject *owner,
+                         const struct neap_frame *const *frames, uint32_t depth)
+{
+    PyObject *tuple = PyTuple_New(depth);
+
+    for (uint32_t i = 0; tuple && i < depth; i++) {
+        PyObject *frame = neap_py_frame_wrap(neap_py_state_of(self), owner, frames[i]);
+
+        if (!frame || PyTuple_SetItem(tuple, i, frame) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+PyObject *neap_py_stack_id(const struct neap_trace *trace)
+{
+    if (!trace->known)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(trace->stack_id);
+}
+
 static void dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);

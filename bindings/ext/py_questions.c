@@ -29,9 +29,8 @@ bool neap_py_int64(PyObject *self, PyObject *object, const char *what, int64_t *
     return true;
 }
 
-/* A whole number, or None for `otherwise`. */
-static bool whole_number(PyObject *self, PyObject *object, const char *what,
-                         int64_t otherwise, int64_t *ret)
+bool neap_py_whole_number(PyObject *self, PyObject *object, const char *what,
+                          int64_t otherwise, int64_t *ret)
 {
     int64_t number = otherwise;
 
@@ -48,12 +47,11 @@ static bool whole_number(PyObject *self, PyObject *object, const char *what,
     return true;
 }
 
-/* A whole number that may be left out. */
-static bool maybe_number(PyObject *self, PyObject *object, const char *what,
-                         int64_t *ret, bool *has)
+bool neap_py_maybe_number(PyObject *self, PyObject *object, const char *what,
+                          int64_t *ret, bool *has)
 {
     *has = object != Py_None;
-    return whole_number(self, object, what, 0, ret);
+    return neap_py_whole_number(self, object, what, 0, ret);
 }
 
 /* Seconds, which may be left out, as ns. */
@@ -109,15 +107,16 @@ PyObject *neap_py_report(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|sOOOOOOOOs:report", names, &metric,
                                      &limit, &pid, &at, &start, &end, &tid, &min_size,
                                      &max_size, &by) ||
-        (limit && !whole_number(self, limit, "limit", -1, &query.limit)) ||
-        !maybe_number(self, pid, "pid", &query.pid, &query.has_pid) ||
+        (limit && !neap_py_whole_number(self, limit, "limit", -1, &query.limit)) ||
+        !neap_py_maybe_number(self, pid, "pid", &query.pid, &query.has_pid) ||
         !maybe_time(self, at, "at", &query.at_ns, &query.has_at) ||
         !maybe_time(self, start, "start", &query.from_ns, &query.has_from) ||
         !maybe_time(self, end, "end", &query.to_ns, &query.has_to) ||
-        !maybe_number(self, tid, "tid", &query.tid, &query.has_tid) ||
-        !maybe_number(self, min_size, "min_size", &query.min_size,
-                      &query.has_min_size) ||
-        !maybe_number(self, max_size, "max_size", &query.max_size, &query.has_max_size))
+        !neap_py_maybe_number(self, tid, "tid", &query.tid, &query.has_tid) ||
+        !neap_py_maybe_number(self, min_size, "min_size", &query.min_size,
+                              &query.has_min_size) ||
+        !neap_py_maybe_number(self, max_size, "max_size", &query.max_size,
+                              &query.has_max_size))
         return NULL;
     error = neap_metric_parse(metric, &query.metric);
     if (!error)
@@ -136,8 +135,8 @@ PyObject *neap_py_leaks(PyObject *self, PyObject *args, PyObject *kwargs)
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zOOp:leaks", names,
                                      &query.suppressions, &limit, &pid, &builtin) ||
-        !whole_number(self, limit, "limit", -1, &query.limit) ||
-        !maybe_number(self, pid, "pid", &query.pid, &query.has_pid))
+        !neap_py_whole_number(self, limit, "limit", -1, &query.limit) ||
+        !neap_py_maybe_number(self, pid, "pid", &query.pid, &query.has_pid))
         return NULL;
     query.builtin_suppressions = builtin != 0;
     return ask_report(self, &query);
@@ -197,8 +196,8 @@ PyObject *neap_py_events(PyObject *self, PyObject *args, PyObject *kwargs)
                                      &pid, &tid) ||
         !maybe_time(self, start, "start", &numbers[0], &has[0]) ||
         !maybe_time(self, end, "end", &numbers[1], &has[1]) ||
-        !maybe_number(self, pid, "pid", &numbers[2], &has[2]) ||
-        !maybe_number(self, tid, "tid", &numbers[3], &has[3]))
+        !neap_py_maybe_number(self, pid, "pid", &numbers[2], &has[2]) ||
+        !neap_py_maybe_number(self, tid, "tid", &numbers[3], &has[3]))
         return NULL;
     if (has[0] && has[1] && numbers[0] > numbers[1])
         return neap_py_raise_usage(self, "start is after end: give the earlier time as "

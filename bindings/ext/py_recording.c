@@ -247,7 +247,7 @@ static PyObject *live(PyObject *self, PyObject *unused)
     return table_or_null(self, neap_py_ask_sql(self, "SELECT * FROM live", NULL, 0));
 }
 
-static PyObject *maps(PyObject *self, PyObject *unused)
+static PyObject *map_events(PyObject *self, PyObject *unused)
 {
     (void)unused;
     return table_or_null(self,
@@ -299,11 +299,15 @@ static PyMethodDef methods[] = {
      NEAP_DOC_Recording_report},
     {"leaks", KEYWORDS(neap_py_leaks), METH_VARARGS | METH_KEYWORDS,
      NEAP_DOC_Recording_leaks},
+    {"maps", KEYWORDS(neap_py_maps), METH_VARARGS | METH_KEYWORDS,
+     NEAP_DOC_Recording_maps},
+    {"errors", KEYWORDS(neap_py_errors), METH_VARARGS | METH_KEYWORDS,
+     NEAP_DOC_Recording_errors},
     {"events", KEYWORDS(neap_py_events), METH_VARARGS | METH_KEYWORDS,
      NEAP_DOC_Recording_events},
     {"sql", KEYWORDS(sql), METH_VARARGS | METH_KEYWORDS, NEAP_DOC_Recording_sql},
     {"live", live, METH_NOARGS, NEAP_DOC_Recording_live},
-    {"maps", maps, METH_NOARGS, NEAP_DOC_Recording_maps},
+    {"map_events", map_events, METH_NOARGS, NEAP_DOC_Recording_map_events},
     {"threads", threads, METH_NOARGS, NEAP_DOC_Recording_threads},
     {"modules", modules, METH_NOARGS, NEAP_DOC_Recording_modules},
     {"close", close_recording, METH_NOARGS, NEAP_DOC_Recording_close},

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside neaptide.Recording, for the files that it is made of: py_recording.c opens and
- * asks SQL, py_questions.c asks the rest, py_summary.c tells what the recording is
- * about.
+ * asks SQL, py_questions.c, py_maps.c and py_memory_errors.c ask the rest, py_summary.c
+ * tells what the recording is about.
  */
 #ifndef NEAP_BINDINGS_EXT_PY_RECORDING_H
 #define NEAP_BINDINGS_EXT_PY_RECORDING_H
@@ -37,9 +37,18 @@ PyObject *neap_py_raise_usage(PyObject *self, const char *message);
 /* The number of an int; a usage error if SQLite has no room for it. */
 bool neap_py_int64(PyObject *self, PyObject *object, const char *what, int64_t *ret);
 
+/* A whole number of at least 0, or None for `otherwise`; or one that may be left out.
+ * False: an exception is set. */
+bool neap_py_whole_number(PyObject *self, PyObject *object, const char *what,
+                          int64_t otherwise, int64_t *ret);
+bool neap_py_maybe_number(PyObject *self, PyObject *object, const char *what,
+                          int64_t *ret, bool *has);
+
 /* Questions. */
 PyObject *neap_py_report(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *neap_py_leaks(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *neap_py_maps(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *neap_py_errors(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *neap_py_events(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* Attributes. */

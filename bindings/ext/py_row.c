@@ -72,17 +72,9 @@ static PyObject *get_truncated(PyObject *self, void *closure)
 static PyObject *get_frames(PyObject *self, void *closure)
 {
     const struct neap_row *row = row_of(self);
-    PyObject *frames = PyTuple_New(row->depth);
 
     (void)closure;
-    for (uint32_t i = 0; frames && i < row->depth; i++) {
-        PyObject *frame = neap_py_frame_wrap(
-            neap_py_state_of(self), ((struct row *)self)->report, row->frames[i]);
-
-        if (!frame || PyTuple_SetItem(frames, i, frame) < 0)
-            Py_CLEAR(frames);
-    }
-    return frames;
+    return neap_py_frames(self, ((struct row *)self)->report, row->frames, row->depth);
 }
 
 static enum neap_report_by by_of(PyObject *self)

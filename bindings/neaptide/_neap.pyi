@@ -134,6 +134,19 @@ class Recording:
         suppressions is the text of a LeakSanitizer suppression file. Unless builtin is
         false, what the C and C++ runtimes keep on purpose is suppressed as well.
         """
+    def maps(
+        self,
+        source: Literal["hook", "heap"] | str | None = None,
+        limit: int | None = None,
+        pid: int | None = None,
+    ) -> MapReport:
+        """Growth and shrinkage of address spaces, by stack.
+
+        source is "hook" for calls of the program, "heap" for what Neaptide's own
+        allocator did, None for both.
+        """
+    def errors(self, limit: int | None = None, pid: int | None = None) -> ErrorReport:
+        """Mistakes with memory that Neaptide's own allocator found."""
     def sql(self, statement: str, parameters: Sequence[_Cell] = ()) -> Table:
         """The answer to one SQL statement that reads, with a parameter for each ?.
 
@@ -154,8 +167,8 @@ class Recording:
         """
     def live(self) -> Table:
         """The blocks that were never freed: the view live."""
-    def maps(self) -> Table:
-        """Calls that changed the address space: the view map_event."""
+    def map_events(self) -> Table:
+        """Changes of address spaces one by one: the view map_event."""
     def threads(self) -> Table:
         """The threads of all processes: the view thread."""
     def modules(self) -> Table:
@@ -257,6 +270,143 @@ class Row:
     @property
     def max_size(self) -> int | None:
         """The largest size of the row's blocks; None unless rows are sizes."""
+
+@final
+class MapBytes(structseq[int], tuple[int, int, int]):
+    """Bytes of the address space, in whole pages."""
+
+    __match_args__: Final = ("grown", "returned", "kept")
+    @property
+    def grown(self) -> int:
+        """Mapped, or added to the break."""
+    @property
+    def returned(self) -> int:
+        """Given back, whoever had mapped it."""
+    @property
+    def kept(self) -> int:
+        """Of the grown, still mapped at the end of the process."""
+
+@final
+class MapReport:
+    """A sequence of rows, the most grown first, with the total of all stacks."""
+
+    @property
+    def total(self) -> MapRow:
+        """Over all stacks and processes asked about, not the rows only; no stack."""
+    @property
+    def stacks(self) -> int:
+        """How many stacks the total is of, shown or not."""
+    @property
+    def processes(self) -> int:
+        """How many processes the total covers."""
+    @property
+    def images(self) -> int:
+        """How many program images the processes ran: one more with each exec."""
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> MapRow: ...
+    def __iter__(self) -> Iterator[MapRow]: ...
+
+@final
+class MapRow:
+    """What one stack did to address spaces."""
+
+    @property
+    def anonymous(self) -> MapBytes:
+        """Memory of the process's own, the break included."""
+    @property
+    def reserved(self) -> MapBytes:
+        """Anonymous memory without access, PROT_NONE."""
+    @property
+    def file(self) -> MapBytes:
+        """Files."""
+    @property
+    def net(self) -> int:
+        """Anonymous bytes grown less those given back."""
+    @property
+    def unseen(self) -> int:
+        """Given back without having been seen to grow; not in the other numbers."""
+    @property
+    def advised(self) -> int:
+        """Bytes that madvise gave back: MADV_DONTNEED and MADV_FREE."""
+    @property
+    def grow_count(self) -> int:
+        """Calls that mapped or grew."""
+    @property
+    def return_count(self) -> int:
+        """Calls that gave back."""
+    @property
+    def advise_count(self) -> int:
+        """Calls of madvise that gave back."""
+    @property
+    def stack_id(self) -> int | None:
+        """The stack in the views frame and map_event; None where it is not known."""
+    @property
+    def truncated(self) -> bool:
+        """Outer frames are missing."""
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The stack, the caller first; empty where it is not known."""
+
+@final
+class ErrorReport:
+    """A sequence of memory errors, as they happened."""
+
+    @property
+    def total(self) -> int:
+        """How many there are, shown or not."""
+    @property
+    def processes(self) -> int:
+        """How many processes were asked about."""
+    @property
+    def images(self) -> int:
+        """How many program images the processes ran: one more with each exec."""
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> ErrorRow: ...
+    def __iter__(self) -> Iterator[ErrorRow]: ...
+
+@final
+class ErrorRow:
+    """One memory error: a row of the view memory_error, with its stacks."""
+
+    @property
+    def kind(self) -> str:
+        """double-free, invalid-free, interior-free, overflow and so on."""
+    @property
+    def ts_ns(self) -> int:
+        """When it was found."""
+    @property
+    def pid(self) -> int:
+        """The process."""
+    @property
+    def tid(self) -> int:
+        """The thread that found it."""
+    @property
+    def address(self) -> int:
+        """What was freed, or the first byte that was written."""
+    @property
+    def block(self) -> int | None:
+        """The start of the block it belongs to; None: it belongs to none."""
+    @property
+    def size(self) -> int | None:
+        """The size of that block."""
+    @property
+    def alloc_stack_id(self) -> int | None:
+        """The stack that allocated the block; None where it is not known."""
+    @property
+    def free_stack_id(self) -> int | None:
+        """The stack that freed the block first; None where it is not known."""
+    @property
+    def stack_id(self) -> int | None:
+        """The stack of the call that found it."""
+    @property
+    def alloc_frames(self) -> tuple[Frame, ...]:
+        """Who allocated the block; empty where it is not known."""
+    @property
+    def free_frames(self) -> tuple[Frame, ...]:
+        """Who freed the block first; empty where it is not known."""
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The call that found it, the caller of the allocation function first."""
 
 @final
 class Frame:

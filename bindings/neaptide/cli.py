@@ -22,6 +22,8 @@ COMMANDS = {
     "run": "record a program and its children",
     "report": "the stacks that hold or allocate the most",
     "leaks": "blocks that were never freed, by stack",
+    "maps": "growth and shrinkage of the address space, by stack",
+    "errors": "mistakes with memory that Neaptide's allocator found",
     "sql": "ask a recording in SQL",
     "switch": "begin or stop recording in programs that run",
     "export": "write a recording in another tool's format",

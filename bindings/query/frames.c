@@ -211,3 +211,27 @@ struct neap_error *neap_frames_load(struct neap_frames *frames, struct neap_row 
     row->frames = found;
     return error;
 }
+
+struct neap_error *neap_frames_of(struct neap_frames *frames, int64_t stack_id,
+                                  struct neap_trace *ret)
+{
+    struct neap_row row = {.stack_id = stack_id};
+    struct neap_error *error = neap_frames_load(frames, &row);
+
+    if (error)
+        return error;
+    *ret = (struct neap_trace){.known = true,
+                               .truncated = row.truncated,
+                               .stack_id = stack_id,
+                               .depth = row.depth,
+                               .frames = row.frames};
+    return NULL;
+}
+
+struct neap_error *neap_frames_trace(struct neap_frames *frames, sqlite3_stmt *stmt,
+                                     int column, struct neap_trace *ret)
+{
+    if (sqlite3_column_type(stmt, column) == SQLITE_NULL)
+        return NULL;
+    return neap_frames_of(frames, sqlite3_column_int64(stmt, column), ret);
+}

@@ -31,4 +31,11 @@ void neap_frames_deinit(struct neap_frames *frames);
 struct neap_error *neap_frames_load(struct neap_frames *frames,
                                     struct neap_row *row) NEAP_MUST_CHECK;
 
+/* The stack in a column of `stmt`; NULL there is none. */
+struct neap_error *neap_frames_trace(struct neap_frames *frames, sqlite3_stmt *stmt,
+                                     int column,
+                                     struct neap_trace *ret) NEAP_MUST_CHECK;
+struct neap_error *neap_frames_of(struct neap_frames *frames, int64_t stack_id,
+                                  struct neap_trace *ret) NEAP_MUST_CHECK;
+
 #endif

@@ -148,6 +148,88 @@ void neap_report_destroy(struct neap_report *report);
 struct neap_error *neap_report_collapsed(const struct neap_report *report, char **ret,
                                          size_t *length) NEAP_MUST_CHECK;
 
+/* A stack of an answer. */
+struct neap_trace {
+    bool known;       /* else there is none, and nothing below holds */
+    bool truncated;   /* outer frames are missing */
+    int64_t stack_id; /* in the recording */
+    uint32_t depth;
+    const struct neap_frame *const *frames; /* innermost first */
+};
+
+/* What is mapped. */
+enum neap_mapped {
+    NEAP_MAPPED_ANONYMOUS, /* memory: also what the break grew by */
+    NEAP_MAPPED_RESERVED,  /* anonymous, without access (PROT_NONE) */
+    NEAP_MAPPED_FILE,
+    NEAP_MAPPED_KINDS,
+};
+
+struct neap_mapped_bytes {
+    int64_t grown;
+    int64_t returned; /* unmapped, or mapped over, whoever had grown it */
+    int64_t kept;     /* of `grown`, still mapped at the end of its process */
+};
+
+struct neap_map_sums {
+    struct neap_mapped_bytes bytes[NEAP_MAPPED_KINDS];
+    int64_t unseen;  /* returned, and not seen to grow: not in `bytes` */
+    int64_t advised; /* MADV_DONTNEED and MADV_FREE */
+    int64_t grow_count, return_count, advise_count; /* calls */
+};
+
+struct neap_map_row {
+    struct neap_trace trace;
+    struct neap_map_sums sums;
+};
+
+/* Who changed the address space, by stack; in whole pages, as the kernel counts. */
+struct neap_map_report {
+    struct neap_map_sums total; /* of all stacks asked about, not the rows only */
+    int64_t stacks;             /* in the total; `count` are here */
+    int64_t processes, images;  /* that the total covers, see neap_summary */
+    uint32_t count;
+    const struct neap_map_row *rows; /* the most grown first */
+};
+
+struct neap_map_query {
+    int64_t limit; /* rows; < 0 = all */
+    int64_t pid;   /* with has_pid: of this process only */
+    bool has_pid;
+    const char *source; /* "hook" or "heap", see the view map_event; NULL: both */
+};
+
+struct neap_error *neap_recording_maps(struct neap_recording *recording,
+                                       const struct neap_map_query *query,
+                                       struct neap_map_report **ret) NEAP_MUST_CHECK;
+/* Takes NULL. */
+void neap_map_report_destroy(struct neap_map_report *report);
+
+/* A mistake of the program's. */
+struct neap_memory_error {
+    int64_t ts_ns, pid, tid;
+    const char *kind; /* double-free ... */
+    int64_t address;  /* that was freed, or the first byte that was written */
+    bool has_block;   /* it belongs to one */
+    int64_t block, size;
+    struct neap_trace alloc, free; /* of the block; its first free */
+    struct neap_trace found;       /* the call that found it */
+};
+
+struct neap_memory_errors {
+    int64_t total;             /* `count` are here */
+    int64_t processes, images; /* asked about */
+    uint32_t count;
+    const struct neap_memory_error *rows; /* as they happened */
+};
+
+struct neap_error *
+neap_recording_errors(struct neap_recording *recording, int64_t limit,
+                      const int64_t *pid,
+                      struct neap_memory_errors **ret) NEAP_MUST_CHECK;
+/* Takes NULL. */
+void neap_memory_errors_destroy(struct neap_memory_errors *errors);
+
 /* The word for a metric and back. */
 const char *neap_metric_name(enum neap_metric metric);
 struct neap_error *neap_metric_parse(const char *name,

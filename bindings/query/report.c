@@ -67,31 +67,19 @@ static void report_guard(struct report **report)
     neap_report_destroy((struct neap_report *)*report);
 }
 
-/* How many processes the answer covers, and with what interval they were sampled. */
 static struct neap_error *count_processes(struct neap_recording *recording,
                                           const struct neap_report_query *query,
                                           struct report *report)
 {
-    neap_auto_stmt sqlite3_stmt *stmt = NULL;
-    struct neap_error *error = neap_recording_prepare(
-        recording,
-        "SELECT count(DISTINCT pid), count(*), coalesce(max(interval), 0)"
-        " FROM raw_process WHERE ?1 OR pid = ?2",
-        &stmt);
+    struct neap_window_covered covered;
+    struct neap_error *error =
+        neap_window_covers(recording, query->has_pid ? &query->pid : NULL, &covered);
 
     if (error)
         return error;
-    sqlite3_bind_int(stmt, 1, !query->has_pid);
-    sqlite3_bind_int64(stmt, 2, query->pid);
-    if (sqlite3_step(stmt) != SQLITE_ROW)
-        return neap_recording_error(recording);
-    report->report.processes = sqlite3_column_int64(stmt, 0);
-    report->report.images = sqlite3_column_int64(stmt, 1);
-    report->interval = (uint64_t)sqlite3_column_int64(stmt, 2);
-    if (query->has_pid && report->report.images == 0)
-        return neap_window_choose(
-            recording, "process", query->pid,
-            "SELECT pid FROM raw_process GROUP BY pid ORDER BY min(id)", query);
+    report->report.processes = covered.processes;
+    report->report.images = covered.images;
+    report->interval = covered.interval;
     return NULL;
 }
 

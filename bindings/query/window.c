@@ -48,6 +48,35 @@ struct neap_error *neap_window_choose(struct neap_recording *recording,
                              what, (long long)number, recording->path, list);
 }
 
+struct neap_error *neap_window_covers(struct neap_recording *recording,
+                                      const int64_t *pid,
+                                      struct neap_window_covered *ret)
+{
+    neap_auto_stmt sqlite3_stmt *stmt = NULL;
+    struct neap_report_query query = {.has_pid = pid != NULL, .pid = pid ? *pid : 0};
+    struct neap_error *error = neap_recording_prepare(
+        recording,
+        "SELECT count(DISTINCT pid), count(*), coalesce(max(interval), 0)"
+        " FROM raw_process WHERE ?1 OR pid = ?2",
+        &stmt);
+
+    if (error)
+        return error;
+    sqlite3_bind_int(stmt, 1, !query.has_pid);
+    sqlite3_bind_int64(stmt, 2, query.pid);
+    if (sqlite3_step(stmt) != SQLITE_ROW)
+        return neap_recording_error(recording);
+    *ret = (struct neap_window_covered){.processes = sqlite3_column_int64(stmt, 0),
+                                        .images = sqlite3_column_int64(stmt, 1),
+                                        .interval =
+                                            (uint64_t)sqlite3_column_int64(stmt, 2)};
+    if (query.has_pid && ret->images == 0)
+        return neap_window_choose(
+            recording, "process", query.pid,
+            "SELECT pid FROM raw_process GROUP BY pid ORDER BY min(id)", &query);
+    return NULL;
+}
+
 static struct neap_error *check_tid(struct neap_recording *recording,
                                     const struct neap_report_query *query)
 {

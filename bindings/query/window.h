@@ -24,4 +24,15 @@ neap_window_choose(struct neap_recording *recording, const char *what, int64_t n
                    const char *sql,
                    const struct neap_report_query *query) NEAP_MUST_CHECK;
 
+/* What an answer covers. */
+struct neap_window_covered {
+    int64_t processes, images; /* see neap_summary */
+    uint64_t interval;         /* the largest they were sampled with */
+};
+
+/* `pid` NULL: all processes. Errors: USAGE, for a process that is not there. */
+struct neap_error *neap_window_covers(struct neap_recording *recording,
+                                      const int64_t *pid,
+                                      struct neap_window_covered *ret) NEAP_MUST_CHECK;
+
 #endif

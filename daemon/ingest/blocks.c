@@ -209,12 +209,14 @@ bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
     return true;
 }
 
-bool neap_blocks_has(const struct neap_blocks *blocks, uint64_t address)
+const struct neap_block *neap_blocks_find(const struct neap_blocks *blocks,
+                                          uint64_t address)
 {
     uint64_t hash = mix(address, blocks->seed);
     const struct neap_blocks_table *table = &blocks->tables[hash >> 58];
+    const struct neap_block *block = table->slots ? probe(table, hash, address) : NULL;
 
-    return table->slots && probe(table, hash, address)->address != 0;
+    return block && block->address != 0 ? block : NULL;
 }
 
 const struct neap_block *neap_blocks_next(const struct neap_blocks *blocks,

@@ -64,7 +64,9 @@ struct neap_block *neap_blocks_put(struct neap_blocks *blocks, uint64_t address,
 bool neap_blocks_take(struct neap_blocks *blocks, uint64_t address,
                       struct neap_block *ret);
 
-bool neap_blocks_has(const struct neap_blocks *blocks, uint64_t address);
+/* The block at an address; NULL: none. Good until the next change. */
+const struct neap_block *neap_blocks_find(const struct neap_blocks *blocks,
+                                          uint64_t address);
 
 /* The next block of the walk, NULL after the last. Nothing may change meanwhile. */
 const struct neap_block *neap_blocks_next(const struct neap_blocks *blocks,

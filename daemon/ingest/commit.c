@@ -17,7 +17,6 @@
 #include "daemon/ingest/state.h"
 
 #define LIVE_ROWS 524288u
-#define HELD_MAX  2u /* commits that a map waits for its stack */
 
 static struct neap_error *write_names(struct neap_ingest *ingest)
 {
@@ -83,38 +82,6 @@ static struct neap_error *write_threads(const struct neap_ingest_process *proces
                                I(thread->id), I(process->id), I(thread->actor.tid),
                                thread->name, I(thread->start_ns),
                                ended ? I(thread->end_ns) : NEAP_SQL_NULL));
-    }
-    return NULL;
-}
-
-/* Its stack may still come, as long as the process runs, but soon. */
-static bool map_ready(const struct neap_ingest_process *process,
-                      const struct neap_map_row *row)
-{
-    return process->ended || row->site == NEAP_SITE_NONE || row->held >= HELD_MAX ||
-           process->track.sites.data[row->site].group != NEAP_SITE_NONE;
-}
-
-static struct neap_error *write_maps(const struct neap_ingest_process *process)
-{
-    static const char *const ops[NEAP_MAP_OP_END] = {
-        "", "mmap", "munmap", "mremap", "brk", "madvise",
-    };
-
-    for (size_t i = 0; i < process->maps.count; i++) {
-        const struct neap_map_row *row = &process->maps.data[i];
-        const struct neap_ev_map *event = &row->event;
-        int64_t stack = NEAP_SQL_NULL;
-
-        if (!map_ready(process, row))
-            continue;
-        if (row->site != NEAP_SITE_NONE &&
-            process->track.sites.data[row->site].group != NEAP_SITE_NONE)
-            stack = I(neap_site_stack(process, row->site)) + 1;
-        TRY(neap_write_row(&process->ingest->write, NEAP_STATEMENT_MAP, "iiisiiiiiii",
-                           I(row->ts_ns), I(process->id), I(row->tid), ops[event->op],
-                           I(event->address), I(event->size), I(event->old_address),
-                           I(event->old_size), I(event->prot), I(event->flags), stack));
     }
     return NULL;
 }
@@ -245,7 +212,7 @@ static struct neap_error *write_all(struct neap_ingest *ingest, uint64_t now_ns)
             continue;
         TRY(write_threads(process));
         TRY(neap_sites_write(process));
-        TRY(write_maps(process));
+        TRY(neap_plain_write(process));
         if (process->ended)
             TRY(write_live(process, &budget));
         TRY(write_losses(ingest, process->id, process->losses));
@@ -265,31 +232,18 @@ static void losses_stored(struct neap_loss *losses)
         losses[i].dirty = false;
 }
 
-static void maps_stored(struct neap_ingest_process *process)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < process->maps.count; i++) {
-        if (map_ready(process, &process->maps.data[i]))
-            continue;
-        process->maps.data[kept] = process->maps.data[i];
-        process->maps.data[kept++].held++;
-    }
-    process->ingest->map_rows -= process->maps.count - kept;
-    process->maps.count = kept;
-}
-
 static void process_stored(struct neap_ingest_process *process, uint64_t now_ns)
 {
     neap_sites_stored(process);
     neap_events_stored(process);
     neap_threads_stored(process, now_ns);
-    maps_stored(process);
+    neap_plain_stored(process);
     losses_stored(process->losses);
     process->live_cursor = process->live_next;
     process->stored = true;
     /* Until all live blocks and what was held back are out, there is more to write. */
-    process->dirty = process->ended || process->maps.count > 0 || process->unresolved;
+    process->dirty = process->ended || process->maps.count > 0 ||
+                     process->errors.count > 0 || process->unresolved;
 }
 
 void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *process)
@@ -305,6 +259,7 @@ void neap_tally_add(struct neap_tally *tally, const struct neap_ingest_process *
     tally->peak_bytes += neap_track_peak(track).amount.bytes;
     tally->live_count += neap_track_blocks(track, track->live).count;
     tally->live_bytes += track->live.bytes;
+    tally->errors += process->error_count;
     if (track->estimate.interval > tally->interval)
         tally->interval = track->estimate.interval;
     for (size_t i = 0; i < track->estimate.sites.count; i++)
@@ -386,7 +341,7 @@ void neap_commit_loss(struct neap_ingest *ingest)
          process = process->next) {
         if (!process->dirty)
             continue;
-        rows.count += 1 + process->maps.count;
+        rows.count += 1 + process->maps.count + process->errors.count;
         if (process->ended) {
             rows.count += neap_track_blocks(&process->track, process->track.live).count;
             rows.bytes += process->track.live.bytes;

@@ -105,6 +105,7 @@ struct neap_tally {
      */
     uint64_t interval;
     double alloc_variance, peak_variance, live_variance;
+    uint64_t errors;                /* memory errors of the programs */
     bool switched;                  /* it was off for a while */
     uint64_t on_ns;                 /* then: how long it was on */
     uint64_t lost[NEAP_LOSS_COUNT]; /* all 0 = exact */

@@ -15,7 +15,6 @@
 
 #define SIZE_LIMIT ((uint64_t)1 << 48) /* malloc has no larger address space */
 #define TIME_LIMIT ((uint64_t)1 << 57) /* four years; a block has 58 bits for it */
-#define MAPS_LIMIT 65536u              /* rows of raw_map waiting, 7 MiB */
 
 static NEAP_COLD void lost(struct neap_ingest_process *process,
                            enum neap_loss_what what, uint64_t bytes)
@@ -29,8 +28,8 @@ static NEAP_COLD bool lanes_reach(struct neap_ingest_process *process, uint32_t 
         !neap_vec_reserve(&process->lanes, lane + 1 - process->lanes.count))
         return false;
     while (process->lanes.count <= lane)
-        process->lanes.data[process->lanes.count++] =
-            (struct neap_lane_state){.site = NEAP_SITE_NONE};
+        process->lanes.data[process->lanes.count++] = (struct neap_lane_state){
+            .site = NEAP_SITE_NONE, .freed_site = NEAP_SITE_NONE};
     return true;
 }
 
@@ -200,29 +199,6 @@ static void on_module(struct neap_ingest_process *process,
         lost(process, NEAP_LOSS_EVENTS, 0);
 }
 
-/*
- * Maps are rows as they are. Should they fill the buffer between two commits, there
- * is a commit now; but only one in vain, not one for each event on a full disk.
- */
-static void on_map(struct neap_ingest_process *process, struct neap_lane_state *lane,
-                   const struct neap_ev_map *event)
-{
-    struct neap_ingest *ingest = process->ingest;
-    struct neap_map_row row = {.event = *event,
-                               .ts_ns = process->now_ns,
-                               .tid = process->threads.data[lane->thread].actor.tid,
-                               .site = NEAP_SITE_NONE};
-
-    if (event->stack)
-        row.site = site_of(process, lane, event->stack);
-    if (ingest->map_rows >= MAPS_LIMIT && !ingest->commit_failed)
-        neap_error_destroy(neap_commit(ingest, ingest->now_ns));
-    if (ingest->map_rows >= MAPS_LIMIT || !neap_vec_push(&process->maps, row))
-        lost(process, NEAP_LOSS_STORE, event->size);
-    else
-        ingest->map_rows++;
-}
-
 static void on_realloc_fail(struct neap_ingest_process *process,
                             struct neap_lane_state *lane, uint64_t address)
 {
@@ -255,7 +231,10 @@ static void on_rare(struct neap_ingest_process *process, uint32_t number,
         on_module(process, event->module);
         break;
     case NEAP_EV_MAP:
-        on_map(process, lane, event->map);
+        neap_plain_map(process, number, event->map);
+        break;
+    case NEAP_EV_MEMORY_ERROR:
+        neap_plain_error(process, number, event->memory_error);
         break;
     case NEAP_EV_EXIT:
         process->has_exit_record = true;
@@ -286,7 +265,9 @@ void neap_process_event(struct neap_ingest_process *process, uint32_t number,
         on_alloc(process, lane, event->alloc, false);
         break;
     case NEAP_EV_FREE:
-        neap_track_free(track, actor, event->free->address, process->now_ns);
+        lane->freed = event->free->address;
+        lane->freed_site =
+            neap_track_free(track, actor, event->free->address, process->now_ns);
         break;
     case NEAP_EV_REALLOC_FREE:
         neap_track_realloc_free(track, actor, &lane->pending, event->free->address,
@@ -336,7 +317,7 @@ void neap_process_alive(struct neap_ingest_process *process, uint64_t address,
         process->alive_unknown = true; /* no memory to know all: nothing is healed */
         return;
     }
-    if (neap_blocks_has(&track->blocks, address))
+    if (neap_blocks_find(&track->blocks, address))
         return;
     alloc.site = neap_track_site(track, slot->stack);
     if (alloc.site == NEAP_SITE_NONE ||
@@ -384,6 +365,7 @@ void neap_process_destroy(struct neap_ingest_process *process)
     neap_vec_deinit(&process->groups);
     neap_map_deinit(&process->group_of_stack);
     neap_vec_deinit(&process->maps);
+    neap_vec_deinit(&process->errors);
     neap_vec_deinit(&process->lanes);
     neap_vec_deinit(&process->threads);
     neap_vec_deinit(&process->free_threads);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the writers of rows share (commit.c, sites.c, events.c). Private to them: the
- * names are short, as each is used once a column.
+ * What the writers of rows share (commit.c, sites.c, events.c, plain.c). Private to
+ * them: the names are short, as each is used once a column.
  */
 #ifndef NEAP_DAEMON_INGEST_ROWS_H
 #define NEAP_DAEMON_INGEST_ROWS_H
@@ -39,6 +39,11 @@ void neap_sites_stored(struct neap_ingest_process *process);
 struct neap_error *
 neap_events_write(struct neap_ingest_process *process) NEAP_MUST_CHECK;
 void neap_events_stored(struct neap_ingest_process *process);
+
+/* Write the maps and memory errors that are ready; a commit has stored them. */
+struct neap_error *
+neap_plain_write(const struct neap_ingest_process *process) NEAP_MUST_CHECK;
+void neap_plain_stored(struct neap_ingest_process *process);
 
 /* Delete the oldest events beyond what is to be kept; a commit has done so. */
 struct neap_error *neap_events_trim(struct neap_ingest *ingest) NEAP_MUST_CHECK;

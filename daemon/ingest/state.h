@@ -3,6 +3,7 @@
  * What ingest knows: one recording, its processes, their lanes and threads.
  *
  *   process.c   changes it as events come in; never fails, never writes
+ *   plain.c     what is kept as it comes, until it is written
  *   commit.c    writes what has changed; on failure all of it is still changed
  *   ingest.c    the public face
  *
@@ -47,6 +48,8 @@ struct neap_lane_state {
     uint64_t hash; /* the latest stack, as one follows another in a loop */
     uint32_t site; /* of `hash`, or NEAP_SITE_NONE */
     uint32_t thread;
+    uint32_t freed_site; /* of the block it freed last, or NEAP_SITE_NONE */
+    uint64_t freed;      /* where that was */
     struct neap_realloc pending;
 };
 
@@ -84,6 +87,15 @@ struct neap_map_row {
     uint32_t held; /* commits that left it for later, as its stack may still come */
 };
 
+/* A row of raw_memory_error. */
+struct neap_memory_error_row {
+    struct neap_ev_memory_error event;
+    uint64_t ts_ns;
+    uint32_t tid;
+    uint32_t alloc_site, free_site, site; /* whose stacks they are, or NEAP_SITE_NONE */
+    uint32_t held;
+};
+
 struct neap_ingest_process {
     struct neap_ingest *ingest;
     struct neap_ingest_process *next;
@@ -110,6 +122,8 @@ struct neap_ingest_process {
     NEAP_VEC(uint32_t) free_threads; /* numbers of `threads` to use again */
     struct neap_map thread_of_tid;
     NEAP_VEC(struct neap_map_row) maps;
+    NEAP_VEC(struct neap_memory_error_row) errors;
+    uint64_t error_count; /* stored or not */
     /* stacks */
     NEAP_VEC(struct neap_group) groups;
     struct neap_map group_of_stack;
@@ -163,8 +177,8 @@ struct neap_ingest {
     struct neap_loss losses[NEAP_LOSS_COUNT];
     uint64_t next_process;
     uint64_t next_thread;
-    uint64_t now_ns; /* the latest heard of */
-    uint64_t map_rows;
+    uint64_t now_ns;        /* the latest heard of */
+    uint64_t plain_rows;    /* maps and errors that wait to be stored */
     uint64_t samples;       /* there have been */
     bool commit_failed;     /* the last one; the next regular one tries again */
     bool finished;          /* the recording is whole: say so with the next commit */
@@ -198,6 +212,12 @@ void neap_threads_stored(struct neap_ingest_process *process, uint64_t now_ns);
 void neap_process_resolve(struct neap_ingest_process *process);
 /* The stack of a site, the recording's unknown one if it has none. */
 uint32_t neap_site_stack(const struct neap_ingest_process *process, uint32_t site);
+
+/* plain.c */
+void neap_plain_map(struct neap_ingest_process *process, uint32_t lane,
+                    const struct neap_ev_map *event);
+void neap_plain_error(struct neap_ingest_process *process, uint32_t lane,
+                      const struct neap_ev_memory_error *event);
 
 /* ingest.c */
 void neap_loss_add(struct neap_ingest *ingest, struct neap_ingest_process *process,

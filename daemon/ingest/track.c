@@ -292,16 +292,18 @@ bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor,
     return true;
 }
 
-void neap_track_free(struct neap_track *track, const struct neap_actor *actor,
-                     uint64_t address, uint64_t now_ns)
+uint32_t neap_track_free(struct neap_track *track, const struct neap_actor *actor,
+                         uint64_t address, uint64_t now_ns)
 {
     struct neap_block block;
 
-    if (NEAP_LIKELY(neap_blocks_take(&track->blocks, address, &block)))
+    if (NEAP_LIKELY(neap_blocks_take(&track->blocks, address, &block))) {
         account_free(track, &block, actor->tid,
                      is_temporary(actor, &block) ? NEAP_CHUNK_TEMPORARY : 0, now_ns);
-    else
-        note_foreign(track, address, actor->tid, 0, now_ns);
+        return block.site;
+    }
+    note_foreign(track, address, actor->tid, 0, now_ns);
+    return NEAP_SITE_NONE;
 }
 
 void neap_track_sample_free(struct neap_track *track, const struct neap_actor *actor,

@@ -127,8 +127,9 @@ struct neap_track_alloc {
 bool neap_track_alloc(struct neap_track *track, struct neap_actor *actor,
                       const struct neap_track_alloc *alloc,
                       uint64_t now_ns) NEAP_MUST_CHECK;
-void neap_track_free(struct neap_track *track, const struct neap_actor *actor,
-                     uint64_t address, uint64_t now_ns);
+/* The site that the block was of, NEAP_SITE_NONE if it was not known. */
+uint32_t neap_track_free(struct neap_track *track, const struct neap_actor *actor,
+                         uint64_t address, uint64_t now_ns);
 /* Whether a sampled block was a temporary one only its thread knows: it has allocated
  * much that was not sampled. */
 void neap_track_sample_free(struct neap_track *track, const struct neap_actor *actor,

@@ -68,7 +68,11 @@
             " tid, ts_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                    \
     X(MAP, "INSERT INTO raw_map (ts_ns, process, tid, op, address, size, old_address," \
            " old_size, prot, flags, source, stack)"                                    \
-           " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'hook', ?11)")           \
+           " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")              \
+    X(MEMORY_ERROR,                                                                    \
+      "INSERT INTO raw_memory_error (ts_ns, process, tid, kind, address, block, size," \
+      " alloc_stack, free_stack, stack)"                                               \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                             \
     X(LOSS, "INSERT OR REPLACE INTO raw_loss (process, what, ts_ns, count, bytes)"     \
             " VALUES (?1, ?2, ?3, ?4, ?5)")
 

@@ -24,10 +24,10 @@ static NEAP_COLD void *no_memory(void)
 
 /* ---- allocation: NULL is no memory, and errno the caller's ---- */
 
+/* `*fresh`: whether it should read as zero; then, whether it does. */
 static __attribute__((noinline)) void *allocate_slowly(size_t size, size_t align,
                                                        bool *fresh)
 {
-    *fresh = false;
     neap_heap_start();
     if (size > NEAP_SIZE_MAX || align > NEAP_SIZE_MAX)
         return NULL;
@@ -40,7 +40,7 @@ static __attribute__((noinline)) void *allocate_slowly(size_t size, size_t align
 
 static __attribute__((noinline)) void *refill(size_t size)
 {
-    bool fresh;
+    bool fresh = false;
 
     return allocate_slowly(size, 16, &fresh);
 }
@@ -87,7 +87,7 @@ NEAP_ALWAYS_INLINE void *allocate(size_t size)
 NEAP_ALWAYS_INLINE void *allocate_aligned(size_t align, size_t size)
 {
     size_t rounded = (size + align - 1) & ~(align - 1);
-    bool fresh;
+    bool fresh = false;
 
     if (NEAP_LIKELY(align <= NEAP_HEAP_PAGE && size <= NEAP_SMALL_MAX &&
                     rounded <= NEAP_SMALL_MAX && neap_check_none))
@@ -115,8 +115,10 @@ void *neap_heap_calloc(size_t count, size_t size)
     /* Blocks of a page or more may be fresh, which only the slow way knows of; what the
      * heap has at hand has been used before. */
     block = total <= NEAP_SMALL_MAX ? from_heap(neap_class_of(total)) : NULL;
-    if (!block)
+    if (!block) {
+        fresh = true;
         block = allocate_slowly(total, 16, &fresh);
+    }
     if (NEAP_UNLIKELY(!block))
         return no_memory();
     return fresh ? block : memset(block, 0, total);

@@ -221,8 +221,9 @@ struct neap_span *neap_grow_top(void)
     return top ? neap_run_at(top, neap_segment_end(top) - NEAP_UNIT) : NULL;
 }
 
-bool neap_grow(enum neap_pool pool, uint32_t units)
+bool neap_grow(enum neap_pool pool, uint32_t units, bool zero)
 {
-    return (pool == NEAP_POOL_SMALL ? grow_by_break(units) : grow_below(units)) ||
-           grow_by_map(pool, units);
+    if (pool == NEAP_POOL_SMALL ? grow_by_break(units) : !zero && grow_below(units))
+        return true;
+    return grow_by_map(pool, units);
 }

@@ -35,7 +35,7 @@ void *neap_large_alloc(size_t size, size_t align, bool *fresh)
         return NULL;
     neap_lock();
     if (align_units <= 1)
-        span = neap_pool_take(pool, units, 1);
+        span = neap_pool_take(pool, units, 1, *fresh);
     else
         span = neap_pool_take_aligned(pool, units, align_units);
     if (span) {

@@ -9,7 +9,7 @@
 #include "libhook/heap/types.h"
 
 /* NULL: no memory, errno untouched. `size` up to NEAP_SIZE_MAX, `align` a power of two.
- * `*fresh`: it reads as zero. */
+ * `*fresh`: whether it should read as zero; then, whether it does. */
 void *neap_large_alloc(size_t size, size_t align, bool *fresh);
 
 /* False: it is no large block's start, or not in use. */

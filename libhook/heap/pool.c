@@ -190,36 +190,38 @@ static struct neap_span *cut(struct neap_span *run, uint32_t units, unsigned wor
     return span;
 }
 
-/* Where the kernel gives no more, by a limit or because there is none, of the other
- * pool. */
-static struct neap_span *take(enum neap_pool pool, uint32_t units, unsigned words)
+/* A run that is long enough; where the kernel gives no more, one of the other pool. */
+static struct neap_span *find(enum neap_pool pool, uint32_t units, bool zero)
 {
     struct neap_span *run = neap_run_find(pool, units);
 
-    if (!run)
-        run = neap_run_find(
-            neap_grow(pool, units) ? pool : NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool,
-            units);
-    return run ? cut(run, units, words) : NULL;
+    if (run)
+        return run;
+    if (neap_grow(pool, units, zero))
+        return neap_run_find(pool, units);
+    return neap_run_find(NEAP_POOL_SMALL + NEAP_POOL_LARGE - pool, units);
 }
 
-struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words)
+struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words,
+                                 bool zero)
 {
-    struct neap_span *span = take(pool, units, words);
+    struct neap_span *run = find(pool, units, zero), *span;
 
-    /* Be it for blocks or for metadata: once more, when all that is free is given back.
-     */
-    if (!span && neap_pool_counts.run_units >= units) {
+    span = run ? cut(run, units, words) : NULL;
+    if (NEAP_UNLIKELY(!span) && neap_pool_counts.runs) {
+        /* At a limit, be it for blocks or for metadata: once more, with all that is
+         * free given back. */
         neap_pool_trim(0);
-        span = take(pool, units, words);
+        run = find(pool, units, zero);
+        span = run ? cut(run, units, words) : NULL;
     }
     if (span)
         regret_taken(&neap_pools[pool], units - neap_span_cold(span)->dirty);
     return span;
 }
 
-struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
-                                         uint32_t align)
+static struct neap_span *take_aligned(enum neap_pool pool, uint32_t units,
+                                      uint32_t align)
 {
     uint32_t more = units + align - 1, before;
     struct neap_span *head, *span;
@@ -227,7 +229,7 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
 
     if (more < units)
         return NULL;
-    head = neap_pool_take(pool, more, 1);
+    head = neap_pool_take(pool, more, 1, false);
     if (!head)
         return NULL;
     cold = neap_span_cold(head);
@@ -248,6 +250,18 @@ struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
     if (neap_span_cold(span)->units > units && !neap_pool_resize(span, units)) {
         neap_pool_give(span);
         return NULL;
+    }
+    return span;
+}
+
+struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
+                                         uint32_t align)
+{
+    struct neap_span *span = take_aligned(pool, units, align);
+
+    if (!span && neap_pool_counts.runs) {
+        neap_pool_trim(0); /* for metadata, as above */
+        span = take_aligned(pool, units, align);
     }
     return span;
 }

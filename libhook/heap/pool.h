@@ -16,8 +16,10 @@
 #include "libhook/heap/types.h"
 
 /* A span of so many units, with room for `words` of bits, in no state yet; its map is
- * not set. cold->dirty is 0 if all of it reads as zero. NULL: no memory. */
-struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words);
+ * not set. cold->dirty is 0 if all of it reads as zero, which `zero` wishes
+ * for, where it is new anyway. NULL: no memory. May unlock and lock again. */
+struct neap_span *neap_pool_take(enum neap_pool pool, uint32_t units, unsigned words,
+                                 bool zero);
 /* The same, aligned to a power of two of units. */
 struct neap_span *neap_pool_take_aligned(enum neap_pool pool, uint32_t units,
                                          uint32_t align);

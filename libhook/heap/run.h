@@ -67,8 +67,8 @@ static inline uintptr_t neap_segment_end(const struct neap_segment *segment)
 
 /* ---- grow.c: address space from the kernel ---- */
 
-/* A run of so many units or more, found anew. False: no memory. */
-bool neap_grow(enum neap_pool pool, uint32_t units);
+/* A run of so many units or more, found anew; `zero`: all of it. False: no memory. */
+bool neap_grow(enum neap_pool pool, uint32_t units, bool zero);
 /* Lower the break by what of the run is above `keep` units. False: it does not end
  * there. The run may be gone. */
 bool neap_grow_lower(struct neap_span *run, uint32_t keep);

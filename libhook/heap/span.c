@@ -58,7 +58,7 @@ struct neap_span *neap_span_take(unsigned class, uintptr_t owner)
     uint32_t units = neap_span_units(class), size = neap_class_size(class);
     uint32_t capacity = neap_span_capacity(class);
     struct neap_span *span =
-        neap_pool_take(NEAP_POOL_SMALL, units, (capacity + 63) / 64);
+        neap_pool_take(NEAP_POOL_SMALL, units, (capacity + 63) / 64, false);
     struct neap_span_cold *cold;
 
     if (!span)

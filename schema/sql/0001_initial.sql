@@ -45,7 +45,7 @@ CREATE TABLE raw_process (
     exit_kind TEXT NOT NULL DEFAULT 'running'
         CHECK (exit_kind IN ('exited', 'signaled', 'exec', 'running', 'lost')),
     exit_code INTEGER,                -- status or signal; NULL where nobody could say
-    allocator TEXT NOT NULL,          -- who served malloc: glibc, jemalloc ...; own: the program itself, unseen
+    allocator TEXT NOT NULL,          -- who served malloc: glibc, jemalloc ...; neap: libneap.so; own: the program itself, unseen
     interval INTEGER NOT NULL,        -- in force at its last sample; 0 in exact mode
     unwinder TEXT NOT NULL,           -- cfi, libunwind, none
     live_bytes INTEGER NOT NULL DEFAULT 0,
@@ -173,8 +173,24 @@ CREATE TABLE raw_map (
     old_size INTEGER NOT NULL,
     prot INTEGER NOT NULL,
     flags INTEGER NOT NULL,
-    source TEXT NOT NULL,             -- hook
+    source TEXT NOT NULL CHECK (source IN ('hook', 'heap')),
     stack INTEGER REFERENCES raw_stack (id)
+) STRICT;
+
+-- Mistakes of a program that Neaptide's own allocator found.
+CREATE TABLE raw_memory_error (
+    id INTEGER PRIMARY KEY,
+    ts_ns INTEGER NOT NULL,
+    process INTEGER NOT NULL REFERENCES raw_process (id),
+    tid INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('double-free', 'invalid-free', 'interior-free',
+        'overflow', 'write-after-free', 'size-mismatch')),
+    address INTEGER NOT NULL,         -- that was freed, or the first byte written
+    block INTEGER,                    -- start of the block it belongs to; NULL: none
+    size INTEGER,                     -- of that block
+    alloc_stack INTEGER REFERENCES raw_stack (id), -- NULL where not known
+    free_stack INTEGER REFERENCES raw_stack (id),  -- of the first free
+    stack INTEGER REFERENCES raw_stack (id)        -- of the call that found it
 ) STRICT;
 
 CREATE TABLE raw_loss (

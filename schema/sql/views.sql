@@ -5,7 +5,9 @@
 CREATE VIEW recording AS
 SELECT version, command, start_utc AS start, duration_ns, host, kernel, machine, mode,
        interval, policy, finished, max_size,
-       (SELECT pid FROM raw_process WHERE id = main_process) AS pid
+       (SELECT pid FROM raw_process WHERE id = main_process) AS pid,
+       (SELECT iif(allocator = 'neap', 'neap', 'app') FROM raw_process
+        WHERE id = main_process) AS allocator
 FROM raw_recording;
 
 CREATE VIEW switch AS
@@ -49,6 +51,12 @@ CREATE VIEW map_event AS
 SELECT m.ts_ns, p.pid, m.tid, m.op, m.address, m.size, m.old_address, m.old_size,
        m.prot, m.flags, m.source, m.stack AS stack_id
 FROM raw_map m JOIN raw_process p ON p.id = m.process;
+
+CREATE VIEW memory_error AS
+SELECT e.ts_ns, p.pid, e.tid, e.kind, e.address, e.block, e.size,
+       e.alloc_stack AS alloc_stack_id, e.free_stack AS free_stack_id,
+       e.stack AS stack_id
+FROM raw_memory_error e JOIN raw_process p ON p.id = e.process;
 
 CREATE VIEW loss AS
 SELECT l.ts_ns, p.pid, l.what, l.count, l.bytes

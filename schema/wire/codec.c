@@ -52,7 +52,11 @@ static bool sane(const struct neap_event *event)
     case NEAP_EV_SAMPLE:
         return event->sample->interval > 0;
     case NEAP_EV_MAP:
-        return event->map->op >= NEAP_MAP_MMAP && event->map->op < NEAP_MAP_OP_END;
+        return event->map->op >= NEAP_MAP_MMAP && event->map->op < NEAP_MAP_OP_END &&
+               event->map->source < NEAP_MAP_SOURCE_END;
+    case NEAP_EV_MEMORY_ERROR:
+        return event->memory_error->kind >= NEAP_MEMORY_DOUBLE_FREE &&
+               event->memory_error->kind < NEAP_MEMORY_ERROR_END;
     default:
         return true;
     }

@@ -31,6 +31,7 @@ struct neap_event {
         const struct neap_ev_sample_free *sample_free;
         const struct neap_ev_map *map;
         const struct neap_ev_exit *exit;
+        const struct neap_ev_memory_error *memory_error;
     };
 };
 

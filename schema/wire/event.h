@@ -62,7 +62,9 @@
     X(SAMPLE_FREE, sample_free, 24)  /* a sampled block is about to be freed */        \
     X(REALLOC_DONE, realloc_done, 8) /* realloc succeeded; no word of the new block */ \
     X(MAP, map, 72)                  /* mmap, munmap, mremap, brk, madvise */          \
-    X(EXIT, exit, 16)                /* exit status, when the process says it itself */
+    X(EXIT, exit, 16) /* exit status, when the process says it itself */               \
+    X(MEMORY_ERROR, memory_error, 64) /* a mistake of the program's that our heap saw  \
+                                       */
 
 enum neap_ev_kind {
     NEAP_EV_NONE = 0, /* zeroed memory is never a record */
@@ -200,6 +202,13 @@ enum neap_map_op {
     NEAP_MAP_OP_END,
 };
 
+/* How it is known. */
+enum neap_map_source {
+    NEAP_MAP_HOOK = 0, /* a call of the program or its allocator, by name */
+    NEAP_MAP_HEAP,     /* our own allocator's doing; the stack is its caller's */
+    NEAP_MAP_SOURCE_END,
+};
+
 struct neap_ev_map {
     uint64_t head;
     uint64_t address;
@@ -208,10 +217,11 @@ struct neap_ev_map {
     uint64_t old_size;
     uint32_t op;
     uint32_t prot;
-    uint32_t flags; /* mmap's and mremap's flags, madvise's advice */
-    int32_t fd;     /* -1 for anonymous memory */
-    uint64_t stack; /* hash */
-    uint64_t reserved;
+    uint32_t flags;  /* mmap's and mremap's flags, madvise's advice */
+    int32_t fd;      /* -1 for anonymous memory */
+    uint64_t stack;  /* hash */
+    uint32_t source; /* enum neap_map_source */
+    uint32_t reserved;
 };
 NEAP_ASSERT_SIZE(struct neap_ev_map, 72);
 
@@ -220,5 +230,29 @@ struct neap_ev_exit {
     int64_t code;
 };
 NEAP_ASSERT_SIZE(struct neap_ev_exit, 16);
+
+enum neap_memory_error {
+    NEAP_MEMORY_DOUBLE_FREE = 1,
+    NEAP_MEMORY_INVALID_FREE,     /* no address of the heap */
+    NEAP_MEMORY_INTERIOR_FREE,    /* inside a block, not at its start */
+    NEAP_MEMORY_OVERFLOW,         /* written to beyond a block's end */
+    NEAP_MEMORY_WRITE_AFTER_FREE, /* written to after it was freed */
+    NEAP_MEMORY_SIZE_MISMATCH,    /* a sized free with another size */
+    NEAP_MEMORY_ERROR_END,
+};
+
+/* Stacks are hashes, 0 where the target does not know. */
+struct neap_ev_memory_error {
+    uint64_t head;
+    uint64_t address;     /* that was freed, or the first byte that was written */
+    uint64_t block;       /* start of the block it belongs to; 0 = none */
+    uint64_t size;        /* of that block */
+    uint64_t alloc_stack; /* of its allocation */
+    uint64_t free_stack;  /* of its first free */
+    uint64_t stack;       /* of the call that found it */
+    uint32_t kind;        /* enum neap_memory_error */
+    uint32_t reserved;
+};
+NEAP_ASSERT_SIZE(struct neap_ev_memory_error, 64);
 
 #endif

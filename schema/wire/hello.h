@@ -20,16 +20,19 @@
 
 #include "schema/attr.h"
 
-#define NEAP_WIRE_VERSION     2u
+#define NEAP_WIRE_VERSION     3u
 #define NEAP_HELLO_MAGIC      0x4f4c4c4548504e45ull
 #define NEAP_HELLO_TIMEOUT_MS 1000
 
 /* Environment of a target. */
-#define NEAP_ENV_SOCKET   "NEAP_SOCKET"   /* where to say HELLO */
-#define NEAP_ENV_FOLLOW   "NEAP_FOLLOW"   /* "0": children are not recorded */
-#define NEAP_ENV_UNWINDER "NEAP_UNWINDER" /* "libunwind": do not use our walker */
-#define NEAP_ENV_VERIFY   "NEAP_VERIFY" /* N: compare every N-th trace with libunwind */
-#define NEAP_ENV_SEED     "NEAP_SEED"   /* number: the same samples in each run */
+#define NEAP_ENV_SOCKET    "NEAP_SOCKET"   /* where to say HELLO */
+#define NEAP_ENV_FOLLOW    "NEAP_FOLLOW"   /* "0": children are not recorded */
+#define NEAP_ENV_UNWINDER  "NEAP_UNWINDER" /* "libunwind": do not use our walker */
+#define NEAP_ENV_VERIFY    "NEAP_VERIFY" /* N: compare every N-th trace with libunwind */
+#define NEAP_ENV_SEED      "NEAP_SEED"   /* number: the same samples in each run */
+#define NEAP_ENV_ALLOCATOR "NEAP_ALLOCATOR"  /* "neap": malloc is libneap.so's own; */
+#define NEAP_ENV_CHECK     "NEAP_HEAP_CHECK" /* that looks for mistakes: 0 to 3; */
+#define NEAP_ENV_ERROR     "NEAP_HEAP_ERROR" /* "abort" after one, or "continue" */
 
 enum neap_hello_origin {
     NEAP_ORIGIN_EXEC = 1, /* a new program image */

@@ -44,9 +44,16 @@ static void look(const struct neap_event *event, uint32_t rest)
         sink += read_all(event->sample, sizeof(*event->sample));
         break;
     case NEAP_EV_MAP:
-        if (event->map->op == 0 || event->map->op >= NEAP_MAP_OP_END)
+        if (event->map->op == 0 || event->map->op >= NEAP_MAP_OP_END ||
+            event->map->source >= NEAP_MAP_SOURCE_END)
             abort();
         sink += read_all(event->map, sizeof(*event->map));
+        break;
+    case NEAP_EV_MEMORY_ERROR:
+        if (event->memory_error->kind == 0 ||
+            event->memory_error->kind >= NEAP_MEMORY_ERROR_END)
+            abort();
+        sink += read_all(event->memory_error, sizeof(*event->memory_error));
         break;
     default:
         if (neap_ev_name(event->kind)[0] == '?' || event->length % 8 != 0)

@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = [  # in the order of NEAP_EV_KINDS
     *("pad", "time", "thread", "thread_end", "stack", "module", "alloc", "free"),
     *("realloc_free", "realloc_alloc", "realloc_fail", "sample", "sample_free"),
-    *("realloc_done", "map", "exit"),
+    *("realloc_done", "map", "exit", "memory_error"),
 ]
 
 
@@ -52,8 +52,10 @@ def records() -> dict[str, bytes]:
         "sample_free": head("sample_free") + struct.pack("<QII", 0x5000, 3, 0),
         "realloc_done": head("realloc_done"),
         "map": head("map")
-        + struct.pack("<QQQQIIIiQQ", 0x7000, 4096, 0, 0, 1, 3, 0x22, -1, 99, 0),
+        + struct.pack("<QQQQIIIiQII", 0x7000, 4096, 0, 0, 1, 3, 0x22, -1, 99, 1, 0),
         "exit": head("exit") + struct.pack("<q", 3),
+        "memory_error": head("memory_error")
+        + struct.pack("<QQQQQQII", 0x5008, 0x5000, 64, 99, 0, 98, 3, 0),
     }
 
 

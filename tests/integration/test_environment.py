@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import NEAPD, Result, execute, target
+from harness import NEAPD, Record, Result, execute, target
 
 
 def visible(result: Result) -> list[str]:
@@ -103,3 +103,14 @@ def test_preload_of_the_user_is_kept(tmp_path_factory: pytest.TempPathFactory) -
     first, *rest = preload.split(":")
     assert first.endswith("libneap.so")
     assert rest == [libc]
+
+
+def test_statistics_of_the_allocator(record: Record) -> None:
+    """mallinfo and its like stand before the C library's, and speak of what serves."""
+    run = record(target("statistics")).expect(0)
+    said = dict(line.split() for line in run.stdout.splitlines())
+    assert list(said) == [
+        *("mallopt", "mallinfo2", "mallinfo", "malloc_info", "malloc_trim")
+    ]
+    assert set(said.values()) == {"1"}
+    assert "in use bytes" in run.stderr

@@ -168,12 +168,14 @@ def watched(path: Path, *words: str, **env: str) -> list[str]:
 
 @pytest.mark.parametrize("child", [(), ("fork",)], ids=["same", "child"])
 @pytest.mark.parametrize("interval", ["exact", "1"])
+@pytest.mark.parametrize("allocator", ["app", "neap"])
 def test_switched_on_for_a_while(
-    tmp_path: Path, interval: str, child: tuple[str, ...]
+    tmp_path: Path, allocator: str, interval: str, child: tuple[str, ...]
 ) -> None:
     """What was allocated meanwhile is followed to its end, and nothing else."""
     path = tmp_path / "w.neap"
-    watched(path, "--interval", interval, "--", *target("phases", *child))
+    options = ("--interval", interval, "--allocator", allocator)
+    watched(path, *options, "--", *target("phases", *child))
     rec = Recording(path)
     assert rec.loss() == {}
     assert rec.site("first_phase")["alloc_count"] == 0

@@ -143,6 +143,41 @@ class Maker:
             "raw_stack", {"frames": json.dumps(ids), "truncated": truncated}
         )
 
+    def memory_error(
+        self,
+        process: int,
+        kind: str,
+        address: int,
+        block: tuple[int, int] | None,
+        alloc_stack: int | None,
+        free_stack: int | None,
+        stack: int | None,
+    ) -> int:
+        """A memory error at 9 ns; block is its start and size."""
+        start, size = block or (None, None)
+        return self.insert(
+            "raw_memory_error",
+            {
+                "ts_ns": 9,
+                "process": process,
+                "tid": 100,
+                "kind": kind,
+                "address": address,
+                "block": start,
+                "size": size,
+                "alloc_stack": alloc_stack,
+                "free_stack": free_stack,
+                "stack": stack,
+            },
+        )
+
+    def map(self, process: int, op: str, stack: int | None, **values: int | str) -> int:
+        """A change of the address space; what is not said is 0, the source hook."""
+        numbers = ("address", "size", "old_address", "old_size", "prot", "flags")
+        row = {"ts_ns": 5, "process": process, "tid": 100, "op": op, "stack": stack}
+        row |= dict.fromkeys(numbers, 0)
+        return self.insert("raw_map", row | {"source": "hook"} | values)
+
     def site(
         self,
         process: int,
@@ -257,21 +292,7 @@ def make_sample(path: Path) -> Path:
             "raw_thread",
             {"process": main, "tid": 100, "name": "app", "start_ns": 1, "end_ns": 2},
         )
-        make.insert(
-            "raw_map",
-            {
-                "ts_ns": 3,
-                "process": main,
-                "tid": 100,
-                "op": "mmap",
-                "address": 0x10000,
-                "size": 4096,
-                "old_address": 0,
-                "old_size": 0,
-                "prot": 3,
-                "flags": 34,
-                "source": "hook",
-                "stack": small,
-            },
-        )
+        make.map(main, "mmap", small, address=0x10000, size=4096, prot=3, flags=34)
+        make.memory_error(main, "double-free", 0x5000, (0x5000, 64), big, small, big)
+        make.memory_error(image, "invalid-free", 0x18, None, None, None, small)
     return path

@@ -145,7 +145,7 @@ def test_leaks(sample: Path) -> None:
 
 def test_views(sample: Path) -> None:
     with neaptide.open(sample) as rec:
-        live, maps = rec.live(), rec.maps()
+        live, maps = rec.live(), rec.map_events()
         threads, modules = rec.threads(), rec.modules()
         small = rec.report("live")[2].stack_id
     columns = ("pid", "address", "size", "weight", "stack_id", "tid", "ts_ns")

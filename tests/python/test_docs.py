@@ -90,6 +90,27 @@ def test_keys(sample: Path, neap: Neap, section: str, words: list[str]) -> None:
     assert keys(json.loads(answer.stdout)) == described
 
 
+@pytest.mark.parametrize("command", ["maps", "errors"])
+def test_own_keys(sample: Path, neap: Neap, command: str) -> None:
+    """What these have beside recording, loss and frames. Rows of maps are as totals."""
+    text = (ROOT / "docs/reference/json.md").read_text()
+    part = text.split(f"## neap {command}\n")[1].split("\n## ")[0]
+    described = set(re.findall(r"^\| `([\w.\[\]]+)` \|", part, re.MULTILINE))
+    answer = json.loads(neap(command, sample, "--json").stdout)
+    own = {
+        re.sub(r"(frames)\[\].*", r"\1", way)
+        for way in keys(answer)
+        if not way.startswith(("recording.", "loss."))
+    }
+    if command == "maps":
+        rows = {way for way in own if way.startswith("rows[]")}
+        own -= rows
+        totals = {way for way in own if way.startswith("total.")}
+        expected = {f"rows[].{way.removeprefix('total.')}" for way in totals}
+        assert rows == expected | {"rows[].frames"}
+    assert own == described
+
+
 def test_words_of_loss() -> None:
     """The words that the reference explains are those of the code."""
     table = SQL[SQL.index("| word of `what` | counts |") :]
@@ -230,7 +251,8 @@ def options_of(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["report", "leaks", "sql", "switch", "export", "doctor", "run"]
+    "command",
+    ["report", "leaks", "maps", "errors", "sql", "switch", "export", "doctor", "run"],
 )
 def test_man_page_has_every_option(neap: Neap, command: str) -> None:
     """Its section names what --help of the command names, and nothing else."""

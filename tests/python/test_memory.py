@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made import add_events, make_sample
@@ -118,6 +119,57 @@ def make_files(directory: Path) -> None:
     (directory / "directory").mkdir()
 
 
+def attributes(name: str, value: object) -> dict[str, Callable[[], object]]:
+    """To read each attribute of an object of the class `name`, and its repr."""
+    members = [
+        member
+        for member, kind in vars(type(value)).items()
+        if not member.startswith("__") and hasattr(kind, "__get__")
+    ]
+    actions: dict[str, Callable[[], object]] = {
+        f"{name}.{member}": lambda member=member: getattr(value, member)  # type: ignore[misc]
+        for member in members
+    }
+    return {**actions, f"{name}.__repr__": value.__repr__}
+
+
+def sequence(name: str, value: Any) -> dict[str, Callable[[], object]]:
+    """To use an object of the class `name` as a sequence."""
+    return {
+        f"{name}.__getitem__": lambda: (value[0], failing(value.__getitem__, 99)),
+        f"{name}.__iter__": lambda: [row.frames for row in value],
+        f"{name}.__len__": lambda: len(value),
+        **attributes(name, value),
+    }
+
+
+def map_exercises(rec: _neap.Recording) -> dict[str, Callable[[], object]]:
+    report = rec.maps()
+    return {
+        "MapReport": lambda: failing(_neap.MapReport),
+        "MapRow": lambda: failing(_neap.MapRow),
+        "MapBytes": lambda: _neap.MapBytes((1, 2, 3)),
+        **sequence("MapReport", report),
+        **attributes("MapRow", report[0]),
+        "MapBytes.__repr__": report.total.file.__repr__,
+        "MapBytes.grown": lambda: report.total.anonymous.grown,
+        "MapBytes.returned": lambda: report.total.anonymous.returned,
+        "MapBytes.kept": lambda: report.total.anonymous.kept,
+    }
+
+
+def error_exercises(rec: _neap.Recording) -> dict[str, Callable[[], object]]:
+    report = rec.errors()
+    bare = report[1]
+    return {
+        "ErrorReport": lambda: failing(_neap.ErrorReport),
+        "ErrorRow": lambda: failing(_neap.ErrorRow),
+        **sequence("ErrorReport", report),
+        **attributes("ErrorRow", report[0]),
+        "ErrorRow.block": lambda: (report[0].block, bare.block, bare.size),
+    }
+
+
 def exercises(directory: Path) -> dict[str, Callable[[], object]]:
     """What to do for each public name."""
     path = directory / "sample.neap"
@@ -180,7 +232,20 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
             failing(rec.events, "x"),
         ),
         "Recording.live": rec.live,
-        "Recording.maps": rec.maps,
+        "Recording.map_events": rec.map_events,
+        "Recording.maps": lambda: (
+            rec.maps(),
+            rec.maps("hook", 0, 100),
+            failing(rec.maps, "kernel"),
+            failing(rec.maps, pid=7),
+            failing(rec.maps, limit=-1),
+        ),
+        "Recording.errors": lambda: (
+            rec.errors(),
+            rec.errors(limit=1, pid=100),
+            failing(rec.errors, pid=7),
+            failing(rec.errors, limit="x"),
+        ),
         "Recording.threads": rec.threads,
         "Recording.modules": rec.modules,
         "Recording.close": lambda: _neap.open(path).close(),
@@ -228,10 +293,12 @@ def exercises(directory: Path) -> dict[str, Callable[[], object]]:
         "Total.count": lambda: total.count,
         "Frame.__repr__": frame.__repr__,
     }
+    actions |= map_exercises(rec) | error_exercises(rec)
     for name in ["function", "file", "line", "module", "offset", "kind", "inlined"]:
         actions[f"Frame.{name}"] = lambda name=name: getattr(frame, name)  # type: ignore[misc]
     for member in ("n_fields", "n_sequence_fields", "n_unnamed_fields"):
         actions[f"Total.{member}"] = lambda m=member: getattr(_neap.Total, m)  # type: ignore[misc]
+        actions[f"MapBytes.{member}"] = lambda m=member: getattr(_neap.MapBytes, m)  # type: ignore[misc]
     for name, value in vars(_neap).items():
         if isinstance(value, type) and issubclass(value, BaseException):
             actions[name] = lambda name=name: raised(directory, name)  # type: ignore[misc]

@@ -73,7 +73,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def reply(mode: int, processes: int, interval: int = 0, magic: int = MAGIC) -> bytes:
-    return struct.pack("<QIIIIQ", magic, 2, mode, processes, 0, interval)
+    return struct.pack("<QIIIIQ", magic, 3, mode, processes, 0, interval)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_switch(
     collector.answer(reply(*answer))
     done = neap("switch", path, wish)
     assert (done.stdout, done.stderr, done.returncode) == (f"{line}\n", "", 0)
-    assert collector.asked() == (MAGIC, 2, number, 0)
+    assert collector.asked() == (MAGIC, 3, number, 0)
 
 
 def test_json(neap: Run, path: Path, collector: Collector) -> None:

@@ -225,6 +225,24 @@ void feed_map(struct neap_ingest_process *process, uint32_t lane, enum neap_map_
     feed(process, lane, &record, sizeof(record));
 }
 
+void feed_map_event(struct neap_ingest_process *process, uint32_t lane,
+                    const struct neap_ev_map *event)
+{
+    struct neap_ev_map record = *event;
+
+    record.head = neap_ev_head(NEAP_EV_MAP, 0, 0);
+    feed(process, lane, &record, sizeof(record));
+}
+
+void feed_memory_error(struct neap_ingest_process *process, uint32_t lane,
+                       const struct neap_ev_memory_error *event)
+{
+    struct neap_ev_memory_error record = *event;
+
+    record.head = neap_ev_head(NEAP_EV_MEMORY_ERROR, 0, 0);
+    feed(process, lane, &record, sizeof(record));
+}
+
 void feed_exit(struct neap_ingest_process *process, uint32_t lane, int64_t code)
 {
     struct neap_ev_exit record = {.head = neap_ev_head(NEAP_EV_EXIT, 0, 0),

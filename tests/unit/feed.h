@@ -50,6 +50,11 @@ void feed_sample_free(struct neap_ingest_process *process, uint32_t lane,
 void feed_realloc_done(struct neap_ingest_process *process, uint32_t lane);
 void feed_map(struct neap_ingest_process *process, uint32_t lane, enum neap_map_op op,
               uint64_t address, uint64_t size, uint64_t hash);
+/* With the other fields of a map; `event` needs no head. */
+void feed_map_event(struct neap_ingest_process *process, uint32_t lane,
+                    const struct neap_ev_map *event);
+void feed_memory_error(struct neap_ingest_process *process, uint32_t lane,
+                       const struct neap_ev_memory_error *event);
 void feed_exit(struct neap_ingest_process *process, uint32_t lane, int64_t code);
 
 /* The only number, or text, that `sql` gives. The text is good until the next call. */

@@ -205,6 +205,16 @@ static void copy_record(const struct neap_event *event, struct hook_record *ret)
         ret->address = event->map->address;
         ret->size = event->map->size;
         ret->hash = event->map->stack;
+        ret->source = event->map->source;
+        break;
+    case NEAP_EV_MEMORY_ERROR:
+        ret->op = event->memory_error->kind;
+        ret->address = event->memory_error->address;
+        ret->size = event->memory_error->size;
+        ret->hash = event->memory_error->stack;
+        ret->start = event->memory_error->block;
+        ret->alloc_hash = event->memory_error->alloc_stack;
+        ret->free_hash = event->memory_error->free_stack;
         break;
     case NEAP_EV_EXIT:
         ret->code = event->exit->code;

@@ -36,7 +36,8 @@ struct hook_record {
     enum neap_ev_kind kind;
     uint32_t seq, delta;
     uint64_t address, size, hash, interval, now_ns, start, end;
-    uint32_t tid, generation, op;
+    uint64_t alloc_hash, free_hash;
+    uint32_t tid, generation, op, source;
     uint16_t depth, flags;
     uint64_t pc[4]; /* the innermost */
     char name[24];

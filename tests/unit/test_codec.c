@@ -26,6 +26,7 @@ static union {
     struct neap_ev_sample_free sample_free;
     struct neap_ev_map map;
     struct neap_ev_exit exit;
+    struct neap_ev_memory_error memory_error;
 } record;
 
 static void start(enum neap_ev_kind kind)
@@ -204,6 +205,36 @@ static void maps_have_an_operation(void **state)
     assert_corrupt();
     record.map.op = UINT32_MAX;
     assert_corrupt();
+    record.map.op = NEAP_MAP_BRK;
+    record.map.source = NEAP_MAP_HEAP;
+    assert_int_equal(assert_decodes(72).map->source, NEAP_MAP_HEAP);
+    record.map.source = NEAP_MAP_SOURCE_END;
+    assert_corrupt();
+    record.map.source = UINT32_MAX;
+    assert_corrupt();
+}
+
+static void memory_errors_have_a_kind(void **state)
+{
+    (void)state;
+    for (uint32_t kind = NEAP_MEMORY_DOUBLE_FREE; kind < NEAP_MEMORY_ERROR_END;
+         kind++) {
+        start(NEAP_EV_MEMORY_ERROR);
+        record.memory_error.kind = kind;
+        record.memory_error.address = UINT64_MAX; /* any is possible */
+        record.memory_error.stack = 7;
+        struct neap_event event = assert_decodes(64);
+
+        assert_int_equal(event.memory_error->kind, kind);
+        assert_true(event.memory_error->address == UINT64_MAX);
+        assert_int_equal(event.memory_error->stack, 7);
+    }
+    record.memory_error.kind = 0;
+    assert_corrupt();
+    record.memory_error.kind = NEAP_MEMORY_ERROR_END;
+    assert_corrupt();
+    record.memory_error.kind = UINT32_MAX;
+    assert_corrupt();
 }
 
 static void samples_have_an_interval(void **state)
@@ -248,6 +279,7 @@ static void kinds_have_names(void **state)
     assert_string_equal(neap_ev_name(NEAP_EV_REALLOC_FREE), "realloc_free");
     assert_string_equal(neap_ev_name(NEAP_EV_SAMPLE_FREE), "sample_free");
     assert_string_equal(neap_ev_name(NEAP_EV_REALLOC_DONE), "realloc_done");
+    assert_string_equal(neap_ev_name(NEAP_EV_MEMORY_ERROR), "memory_error");
     assert_string_equal(neap_ev_name(NEAP_EV_NONE), "?");
     assert_string_equal(neap_ev_name(NEAP_EV_KIND_END), "?");
     assert_string_equal(neap_ev_name(UINT32_MAX), "?");
@@ -274,6 +306,7 @@ int main(void)
         cmocka_unit_test(modules_decode_with_their_texts),
         cmocka_unit_test(modules_that_cannot_be_are_corrupt),
         cmocka_unit_test(maps_have_an_operation),
+        cmocka_unit_test(memory_errors_have_a_kind),
         cmocka_unit_test(samples_have_an_interval),
         cmocka_unit_test(unknown_kinds_are_corrupt),
         cmocka_unit_test(kinds_have_names),

@@ -171,10 +171,47 @@ static void test_sampling(void **state)
 static void test_later_releases(void **state)
 {
     (void)state;
-    expect_usage(WORDS("--allocator", "neap", "x"), "not part of this release");
     expect_usage(WORDS("--faults", "full", "x"), "not part of this release");
     expect_usage(WORDS("--census", "5", "x"), "not part of this release");
     expect_usage(WORDS("--python", "on", "x"), "not part of this release");
+}
+
+static void test_allocator(void **state)
+{
+    static const char *const levels[] = {"", "4", "-1", "01", "high"};
+    struct neap_config config;
+
+    (void)state;
+    parse(WORDS("x"), &config);
+    assert_false(config.allocator.neap);
+    assert_null(config.allocator.check);
+    assert_null(config.allocator.error);
+    parse(WORDS("--allocator", "neap", "x"), &config);
+    assert_true(config.allocator.neap);
+    parse(WORDS("--heap-check", "3", "--heap-error=continue", "--allocator=neap", "x"),
+          &config);
+    assert_string_equal(config.allocator.check, "3");
+    assert_string_equal(config.allocator.error, "continue");
+    parse(WORDS("--allocator=neap", "--allocator=app", "x"), &config);
+    assert_false(config.allocator.neap);
+    expect_usage(WORDS("--allocator", "glibc", "x"), "--allocator takes app");
+    for (size_t i = 0; i < NEAP_ARRAY_LEN(levels); i++)
+        expect_usage(WORDS("--allocator=neap", "--heap-check", (char *)levels[i], "x"),
+                     "--heap-check takes a level from 0 to 3");
+    expect_usage(WORDS("--allocator=neap", "--heap-error=", "x"),
+                 "--heap-error takes continue or abort");
+    expect_usage(WORDS("--heap-check=0", "x"), "add --allocator neap");
+    expect_usage(WORDS("--allocator=app", "--heap-error=abort", "x"),
+                 "--heap-error is for Neaptide's own allocator");
+    setenv("NEAP_HEAP_CHECK", "2", 1);
+    expect_usage(WORDS("x"), "--heap-check is for Neaptide's own allocator");
+    setenv("NEAP_ALLOCATOR", "neap", 1);
+    parse(WORDS("--heap-error=abort", "x"), &config);
+    assert_string_equal(config.allocator.check, "2");
+    parse(WORDS("--heap-check=1", "x"), &config);
+    assert_string_equal(config.allocator.check, "1");
+    unsetenv("NEAP_HEAP_CHECK");
+    unsetenv("NEAP_ALLOCATOR");
 }
 
 /* What the launcher tells the collector comes out the same. */
@@ -211,13 +248,18 @@ static void test_collect_words(void **state)
 
 /* ---- the command's environment ---- */
 
+static struct neap_allocator allocator; /* that is wished for */
+
 static void expect_environment(char **envp, bool follow, const char *const *entries)
 {
+    struct neap_spawn_wishes wishes = {.hook = "/l/libneap.so",
+                                       .socket = "/d/socket",
+                                       .follow = follow,
+                                       .allocator = allocator};
     char **block;
     size_t count = 0;
 
-    assert_null(
-        neap_spawn_environment(envp, "/l/libneap.so", "/d/socket", follow, &block));
+    assert_null(neap_spawn_environment(envp, &wishes, &block));
     for (; entries[count]; count++)
         assert_string_equal(block[count] ? block[count] : "(end)", entries[count]);
     assert_null(block[count]);
@@ -244,6 +286,34 @@ static void test_spawn_environment(void **state)
     expect_environment(WORDS("LD_PRELOAD=/l/libneap.so:/x.so", "NEAP_FOLLOW=0"), true,
                        again);
     expect_environment(WORDS("LD_PRELOAD=/l/libneap.so.2"), true, prefix);
+}
+
+static void test_spawn_allocator(void **state)
+{
+    static const char *const said[] = {"NEAP_ALLOC=1", "LD_PRELOAD=/l/libneap.so",
+                                       "NEAP_SOCKET=/d/socket", "NEAP_ALLOCATOR=neap",
+                                       NULL};
+    static const char *const overruled[] = {"LD_PRELOAD=/l/libneap.so",
+                                            "NEAP_SOCKET=/d/socket",
+                                            "NEAP_ALLOCATOR=app", NULL};
+    static const char *const checked[] = {"NEAP_HEAP_THP=never",
+                                          "LD_PRELOAD=/l/libneap.so",
+                                          "NEAP_SOCKET=/d/socket",
+                                          "NEAP_ALLOCATOR=neap",
+                                          "NEAP_HEAP_CHECK=2",
+                                          "NEAP_HEAP_ERROR=continue",
+                                          NULL};
+
+    (void)state;
+    expect_environment(WORDS("NEAP_ALLOCATOR=neap"), true, overruled);
+    allocator.neap = true;
+    expect_environment(WORDS("NEAP_ALLOCATOR=app", "NEAP_ALLOC=1"), true, said);
+    allocator.check = "2";
+    allocator.error = "continue";
+    expect_environment(
+        WORDS("NEAP_HEAP_CHECK=1", "NEAP_HEAP_THP=never", "NEAP_HEAP_ERROR=abort"),
+        true, checked);
+    allocator = (struct neap_allocator){0};
 }
 
 /* ---- the command ---- */
@@ -315,11 +385,18 @@ static void test_size_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),          cmocka_unit_test(test_options),
-        cmocka_unit_test(test_environment),       cmocka_unit_test(test_wrong_usage),
-        cmocka_unit_test(test_later_releases),    cmocka_unit_test(test_collect_words),
-        cmocka_unit_test(test_spawn_environment), cmocka_unit_test(test_spawn_run),
-        cmocka_unit_test(test_size_text),         cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_wrong_usage),
+        cmocka_unit_test(test_later_releases),
+        cmocka_unit_test(test_collect_words),
+        cmocka_unit_test(test_spawn_environment),
+        cmocka_unit_test(test_spawn_run),
+        cmocka_unit_test(test_allocator),
+        cmocka_unit_test(test_spawn_allocator),
+        cmocka_unit_test(test_size_text),
+        cmocka_unit_test(test_sampling),
     };
 
     return cmocka_run_group_tests(tests, clean_environment, NULL);

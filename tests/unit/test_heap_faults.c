@@ -25,6 +25,7 @@
 
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define MIB   ((size_t)1 << 20)
@@ -254,6 +255,7 @@ static int child(enum kind kind, enum mode mode, unsigned at)
     fault.at = at;
     work(300, at * 31 + kind + 1);
     fault.at = 0;
+    NEED(!neap_heap_verify());
     check_end();
     return fault.calls < at ? NOT_REACHED : FINE;
 }

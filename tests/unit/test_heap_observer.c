@@ -22,6 +22,7 @@
 
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define MIB ((size_t)1 << 20)
@@ -156,6 +157,11 @@ static bool in_maps(const struct range *range)
 
 static void agree(void)
 {
+    struct neap_heap_sum sum;
+
+    assert_null(neap_heap_verify());
+    neap_heap_walk(NULL, false, &sum);
+    assert_int_equal(sum.mapped, neap_os_mapped);
     assert_int_equal(wrong, 0);
     assert_true(range_count < RANGES);
     assert_int_equal(model_bytes(), neap_os_mapped);

@@ -9,6 +9,7 @@
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
  * Links: libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: libhook/ownheap.c libhook/marks.c libhook/heap/%.c libhook/enter.c
  * Links: tests/unit/hook_process.c
  */
 #include "libhook/emit.h"
@@ -248,6 +249,89 @@ static void a_mapping_is_recorded_with_its_stack(void **state)
     assert_true(neap_tls.settled);
 }
 
+static void a_change_of_the_heap_may_have_no_stack(void **state)
+{
+    struct neap_emit_map map = {
+        .op = NEAP_MAP_BRK, .source = NEAP_MAP_HEAP, .address = MIB, .size = 8192};
+    unsigned count;
+
+    (void)state;
+    warm_up();
+    map_from_here(&map);
+    neap_emit_map(&neap_tls, NULL, &map);
+    count = read_all();
+    assert_string_equal(kinds(0, count), "stack map map");
+    assert_int_equal(records[1].source, NEAP_MAP_HEAP);
+    assert_true(records[1].hash == records[0].hash);
+    assert_int_equal(records[2].source, NEAP_MAP_HEAP);
+    assert_int_equal(records[2].hash, 0);
+}
+
+static __attribute__((noinline)) uint64_t stack_from_here(void)
+{
+    struct neap_context caller = NEAP_CALLER();
+    uint64_t hash;
+
+    neap_tls.busy = NEAP_RECORDING;
+    hash = neap_emit_stack(&neap_tls, &caller);
+    neap_tls.busy = NEAP_IDLE;
+    return hash;
+}
+
+static __attribute__((noinline)) void
+mistake_from_here(const struct neap_emit_error *error)
+{
+    struct neap_context caller = NEAP_CALLER();
+
+    neap_tls.busy = NEAP_RECORDING;
+    neap_emit_memory_error(&neap_tls, &caller, error);
+    neap_tls.busy = NEAP_IDLE;
+}
+
+/* The stacks of its block were sent when they were named. */
+static void a_mistake_names_three_stacks(void **state)
+{
+    struct neap_emit_error error = {
+        .kind = NEAP_MEMORY_DOUBLE_FREE, .address = MIB, .block = MIB, .size = 40};
+    unsigned count;
+
+    (void)state;
+    warm_up();
+    error.alloc_stack = stack_from_here();
+    error.free_stack = stack_from_here();
+    assert_true(error.alloc_stack != 0 && error.free_stack != error.alloc_stack);
+    mistake_from_here(&error);
+    neap_emit_memory_error(&neap_tls, NULL, &error);
+    count = read_all();
+    assert_string_equal(kinds(0, count), "stack stack stack memory_error memory_error");
+    assert_true(records[0].hash == error.alloc_stack);
+    assert_true(records[1].hash == error.free_stack);
+    assert_int_equal(records[3].op, NEAP_MEMORY_DOUBLE_FREE);
+    assert_int_equal(records[3].address, MIB);
+    assert_int_equal(records[3].start, MIB);
+    assert_int_equal(records[3].size, 40);
+    assert_true(records[3].hash == records[2].hash);
+    assert_true(records[3].alloc_hash == error.alloc_stack);
+    assert_true(records[3].free_hash == error.free_stack);
+    assert_int_equal(records[4].hash, 0);
+}
+
+/* A name for each allocation is no more than its stack, once. */
+static void a_stack_alone_is_sent_once(void **state)
+{
+    uint64_t first = 0;
+
+    (void)state;
+    warm_up();
+    for (volatile unsigned i = 0; i < 3; i++) {
+        uint64_t hash = stack_from_here();
+
+        first = i == 0 ? hash : first;
+        assert_true(hash == first);
+    }
+    assert_string_equal(kinds(0, read_all()), "stack");
+}
+
 static void a_thread_gives_its_lane_back(void **state)
 {
     char before[16];
@@ -362,6 +446,9 @@ int main(void)
         TEST(a_new_tick_comes_before_its_first_event),
         TEST(a_reallocation_is_two_records),
         TEST(a_mapping_is_recorded_with_its_stack),
+        TEST(a_change_of_the_heap_may_have_no_stack),
+        TEST(a_mistake_names_three_stacks),
+        TEST(a_stack_alone_is_sent_once),
         TEST(a_thread_gives_its_lane_back),
         TEST(a_renamed_thread_is_noticed_within_a_second),
         TEST(an_exit_status_is_this_process_s_own),

@@ -9,6 +9,7 @@
  * Links: libhook/life.c libhook/link.c libhook/modules.c libhook/oracle.c
  * Links: libhook/real.c libhook/selfmem.c libhook/stack.c libhook/stackset.c
  * Links: libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: libhook/ownheap.c libhook/marks.c libhook/heap/%.c libhook/enter.c
  * Links: tests/unit/hook_process.c
  */
 #include "libhook/real.h"

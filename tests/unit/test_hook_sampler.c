@@ -8,6 +8,7 @@
  * Links: libhook/lane.c libhook/life.c libhook/link.c libhook/modules.c
  * Links: libhook/oracle.c libhook/real.c libhook/selfmem.c libhook/stack.c
  * Links: libhook/stackset.c libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: libhook/ownheap.c libhook/marks.c libhook/heap/%.c libhook/enter.c
  * Links: tests/unit/hook_process.c
  */
 #include "libhook/sampler.h"

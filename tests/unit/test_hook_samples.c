@@ -8,6 +8,7 @@
  * Links: libhook/lane.c libhook/life.c libhook/link.c libhook/modules.c
  * Links: libhook/oracle.c libhook/real.c libhook/selfmem.c libhook/stack.c
  * Links: libhook/stackset.c libhook/unwind.c libhook/walk.c libhook/rules.c
+ * Links: libhook/ownheap.c libhook/marks.c libhook/heap/%.c libhook/enter.c
  * Links: tests/unit/hook_process.c
  */
 #include "libhook/samples.h"
@@ -23,6 +24,7 @@
 #include <cmocka.h>
 
 #include "libhook/gate.h"
+#include "libhook/heap/heap.h"
 #include "tests/unit/hook_process.h"
 
 static const void *block_at(uint64_t number)
@@ -65,7 +67,8 @@ static unsigned keys_in_use(void)
 static bool filter_is_empty(void)
 {
     for (unsigned i = 0; i < 1u << NEAP_FILTER_BITS; i++)
-        if (neap_filter[i] != 0)
+        if (neap_filter[NEAP_FILTER_FREE][i] != 0 ||
+            neap_filter[NEAP_FILTER_REALLOC][i] != 0)
             return false;
     return true;
 }
@@ -278,6 +281,31 @@ static void a_child_knows_none_of_its_parents_blocks(void **state)
     assert_true(take(1));
 }
 
+/* Over our own heap: marked in it, and no business of free's filter. */
+static void over_our_own_heap_free_has_nothing_to_look_at(void **state)
+{
+    void *block = neap_heap_malloc(100);
+    uint32_t index;
+
+    (void)state;
+    neap_real.heap = true;
+    assert_true(
+        put(((uint64_t)(uintptr_t)block - (uint64_t)(uintptr_t)block_at(0)) / 16));
+    assert_true(neap_gate_frees(block));
+    assert_false(neap_gate_reallocs(block));
+    index = neap_samples_take(block); /* as realloc does */
+    assert_true(index != NEAP_SAMPLES_NONE);
+    assert_int_equal(neap_samples_take(block), NEAP_SAMPLES_NONE);
+    neap_samples_return(index, block);
+    assert_false(neap_gate_reallocs(block));
+    index = neap_samples_take(block);
+    neap_samples_drop(index, block);
+    assert_true(neap_gate_reallocs(block));
+    assert_true(filter_is_empty());
+    neap_real.heap = false;
+    neap_heap_free(block);
+}
+
 #define TEST(f) \
     cmocka_unit_test_setup_teardown(f, hook_process_setup, hook_process_teardown)
 
@@ -295,6 +323,7 @@ int main(void)
         TEST(threads_do_not_disturb_one_another),
         TEST(a_block_is_taken_by_one_thread_alone),
         TEST(a_child_knows_none_of_its_parents_blocks),
+        TEST(over_our_own_heap_free_has_nothing_to_look_at),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

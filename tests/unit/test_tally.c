@@ -95,6 +95,21 @@ static void test_losses(void **state)
 }
 
 /* Nothing was recorded, but what tried to be is told of. */
+static void test_errors(void **state)
+{
+    struct neap_tally tally = {.processes = 1, .programs = 1};
+
+    (void)state;
+    say(&tally);
+    expect_not("memory error");
+    tally.errors = 1;
+    say(&tally);
+    expect("neap: 1 memory error, see: neap errors /tmp/x.neap\n");
+    tally.errors = 2;
+    say(&tally);
+    expect("neap: 2 memory errors, see: neap errors /tmp/x.neap\n");
+}
+
 static void test_nothing(void **state)
 {
     struct neap_tally tally = {.lost = {[NEAP_LOSS_PROCESS] = 3}};
@@ -111,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_processes),
         cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_errors),
         cmocka_unit_test(test_nothing),
     };
 

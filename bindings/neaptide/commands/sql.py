@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ask a recording in SQL. Its views are recording, switch, process, thread, module,
-frame, site, live, event, map_event and loss; only statements that read are allowed.
+frame, site, live, event, map_event, memory_error and loss; only statements that read
+are allowed.
 """
 
 from __future__ import annotations

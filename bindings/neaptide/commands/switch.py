@@ -37,7 +37,7 @@ EXAMPLES = """\
 
 # schema/wire/hello.h: struct neap_switch, struct neap_switched
 MAGIC = 0x6863746977537065
-VERSION = 2
+VERSION = 3
 ASK = struct.Struct("<QIIQ")
 ANSWER = struct.Struct("<QIIIIQ")
 MODES = ("off", "exact", "sampled")  # enum neap_mode

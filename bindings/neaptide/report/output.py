@@ -20,6 +20,7 @@ from neaptide.report.text import (
 TYPE_CHECKING = False  # see neaptide.cli
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable
     from typing import Any
 
     from neaptide import Frame, Recording, Report, Row, Total
@@ -88,10 +89,7 @@ def row_dict(row: Row, by: str) -> dict[str, Any]:
 def write_json(
     rec: Recording, answer: Report, last: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    """One object on one line, row by row: all of them need not fit in memory."""
-    import json  # late: text does without
-
-    encode = json.JSONEncoder().encode
+    """A report as JSON."""
     head = {
         "recording": rec.recording,
         "loss": rec.loss,
@@ -100,11 +98,23 @@ def write_json(
         "total": total_dict(answer.total),
         **more,
     }
+    write_rows(head, (row_dict(row, answer.by) for row in answer), last)
+
+
+def write_rows(
+    head: dict[str, Any],
+    rows: Iterable[dict[str, Any]],
+    last: dict[str, Any] | None = None,
+) -> None:
+    """One object on one line, row by row: all of them need not fit in memory."""
+    import json  # late: text does without
+
+    encode = json.JSONEncoder().encode
     sys.stdout.write(encode(head)[:-1] + ', "rows": [')
-    for i, row in enumerate(answer):
-        sys.stdout.write((", " if i else "") + encode(row_dict(row, answer.by)))
-    sys.stdout.write("]" + "".join(f", {encode(k)}: {encode(last[k])}" for k in last))
-    sys.stdout.write("}\n")
+    for i, row in enumerate(rows):
+        sys.stdout.write((", " if i else "") + encode(row))
+    rest = "".join(f", {encode(k)}: {encode(v)}" for k, v in (last or {}).items())
+    sys.stdout.write(f"]{rest}}}\n")
 
 
 def asked(answer: Report, args: Namespace) -> dict[str, Any]:
@@ -224,16 +234,22 @@ def ended(rec: Recording, answer: Report, args: Namespace) -> str:
     return f"; what {amount(len(gone), 'process')} never freed until then included"
 
 
-def coverage(answer: Report, pid: int | None) -> str:
-    """Which processes a total covers."""
+def covers(processes: int, images: int, pid: int | None) -> str:
+    """Which processes an answer covers."""
     if pid is not None:
         covered = f"process {pid}"
-    elif answer.processes == 0:
+    elif processes == 0:
         return "no process was recorded"
     else:
-        covered = amount(answer.processes, "process")
-    if answer.images > answer.processes:
-        covered += f", {amount(answer.images, 'program')} by exec"
+        covered = amount(processes, "process")
+    if images > processes:
+        covered += f", {amount(images, 'program')} by exec"
+    return covered
+
+
+def coverage(answer: Report, pid: int | None) -> str:
+    """Which processes a total covers."""
+    covered = covers(answer.processes, answer.images, pid)
     if answer.metric == "peak" and answer.images > 1:
         each = "program" if answer.images > answer.processes else "process"
         covered += f"; peak is the sum of each {each}'s own"
@@ -278,17 +294,26 @@ def spans(rec: Recording, end: int) -> str | None:
     return f"switched on from {words}{more}; what was allocated else is not known"
 
 
-def exactness(rec: Recording) -> list[str]:
-    """Lines that say whether the totals are exact, and why not."""
+def loss_line(rec: Recording) -> str:
+    """What was lost; nothing if nothing was."""
     losses = rec.sql("SELECT what, sum(count), sum(bytes) FROM loss GROUP BY what")
-    marks = rec.sql(
-        "SELECT coalesce(sum(truncated_stacks), 0), coalesce(sum(verified), 0),"
-        " coalesce(sum(verify_differences), 0) FROM process"
-    )
     lost = []
     for what, count, lost_bytes in losses:
         words = loss_text(what, count)
         lost.append(words + (f" ({size(lost_bytes)})" if lost_bytes else ""))
+    return f"lost: {', '.join(lost)}; totals miss them" if lost else ""
+
+
+def exactness(rec: Recording, sampled: bool = True) -> list[str]:
+    """Lines that say whether the totals are exact, and why not.
+
+    sampled: in a sampled recording they are estimates.
+    """
+    marks = rec.sql(
+        "SELECT coalesce(sum(truncated_stacks), 0), coalesce(sum(verified), 0),"
+        " coalesce(sum(verify_differences), 0) FROM process"
+    )
+    lost = loss_line(rec)
     about = rec.recording
     until = duration(about["duration_ns"])
     when = spans(rec, about["duration_ns"])
@@ -296,10 +321,10 @@ def exactness(rec: Recording) -> list[str]:
     if about["on_ns"] == 0 and when is not None and not lost:
         return [when]
     if lost:
-        lines.append(f"lost: {', '.join(lost)}; totals miss them")
+        lines.append(lost)
     if rec.state == "lost":
         lines.append(f"not exact: what happened after {until} is missing")
-    if about["mode"] == "sampled":
+    if sampled and about["mode"] == "sampled":
         lines.append(sampling(rec, about["interval"], not lost and rec.state != "lost"))
     elif not lost and rec.state != "lost":
         so_far = f" until {until}" if rec.state == "running" else ""
@@ -327,7 +352,13 @@ def row_lines(row: Row, answer: Report, args: Namespace, paint: Paint) -> list[s
         if largest < 1024:
             return [f"blocks of {smallest} to {largest} B"]
         return [f"blocks of {size(smallest)} up to {size(largest + 1)}"]
-    frames = row.frames
+    return stack_lines(row.frames, row.truncated, args, paint)
+
+
+def stack_lines(
+    frames: tuple[Frame, ...], truncated: bool, args: Namespace, paint: Paint
+) -> list[str]:
+    """A frame a line, the innermost first."""
     # A cut of a single frame would take as much room as the frame.
     depth = max(args.depth, 1)
     shown = frames if args.full or len(frames) <= depth + 1 else frames[:depth]
@@ -339,7 +370,7 @@ def row_lines(row: Row, answer: Report, args: Namespace, paint: Paint) -> list[s
         lines.append("no stack")
     if len(shown) < len(frames):
         lines.append(paint.dim(f"… {amount(len(frames) - len(shown), 'more frame')}"))
-    elif row.truncated and frames:
+    elif truncated and frames:
         lines.append(paint.dim("… outer frames missing"))
     return lines
 

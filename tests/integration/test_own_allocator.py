@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neaptide's own allocator below the hook: the same numbers, and what it adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import NEAP, Record, Recording, check_sites, execute, neap_json, target
+from test_allocators import library
+from test_modes import check_counts
+
+OWN = ("--allocator", "neap")
+EVERY_BLOCK = ("--interval", "1")
+PROGRAMS = [
+    ("peak", "phases"),
+    ("peak", "threads"),
+    ("handoff", "queue"),
+    ("entry_points",),
+    ("entry_points_cxx", "forms"),
+    ("lifetimes",),
+    ("threads", "short", "300"),
+    ("control_flow", "throw"),
+    ("control_flow", "signals"),
+    ("dlreuse",),
+    ("processes", "spawn"),
+    ("forkheap", "20"),
+]
+MIB = 1 << 20
+
+
+def serves(rec: Recording) -> None:
+    """It serves every process, and nothing was lost or freed unseen."""
+    assert rec.loss() == {}
+    assert {row["allocator"] for row in rec.processes()} == {"neap"}
+    assert rec.one("SELECT allocator FROM recording") == "neap"
+
+
+@pytest.mark.parametrize("words", PROGRAMS, ids="-".join)
+def test_exact(record: Record, words: tuple[str, ...]) -> None:
+    run = record(target(*words), options=OWN).expect(0)
+    rec = run.rec.expect_whole()
+    serves(rec)
+    if run.words("site"):
+        check_sites(run, rec)
+    assert rec.one("SELECT count(*) FROM memory_error") == 0
+
+
+# Blocks of no bytes count as well, and are sampled two times in three.
+@pytest.mark.parametrize("words", PROGRAMS, ids="-".join)
+def test_every_block_is_as_exact(record: Record, words: tuple[str, ...]) -> None:
+    run = record(target(*words), options=[*OWN, *EVERY_BLOCK]).expect(0)
+    serves(run.rec)
+    if words != ("entry_points",):
+        check_counts(run, run.rec)
+    if words[0] not in ("processes", "forkheap"):
+        assert run.rec.process()["foreign_free_count"] == 0
+
+
+def test_samples_are_few_and_whole(record: Record) -> None:
+    """Their frees are told by the heap: none is missing, none is told twice."""
+    run = record(target("stress", "50"), options=[*OWN, "--interval", "512"]).expect(0)
+    serves(run.rec)
+    assert run.rec.process()["foreign_free_count"] == 0
+    exact = record(target("stress", "50"), options=OWN).expect(0).rec
+    live = exact.process()["live_count"]
+    # What lived on by mistake, or died, would be thousands.
+    assert abs(run.rec.process()["live_count"] - live) < live + 200
+
+
+def test_stacks_are_the_programs(record: Record) -> None:
+    run = record(target("stacks"), options=OWN).expect(0)
+    rec = run.rec.expect_whole()
+    for size, first, *_ in run.words("frames"):
+        rows = rec.rows("SELECT stack_id FROM live WHERE size = ?", int(size))
+        frame = rec.frames(rows[0]["stack_id"])[0]
+        assert f"{frame['function']}:{frame['line']}" == first.replace("*", "")
+
+
+def growth(rec: Recording, address: int, size: int) -> list[str]:
+    """The innermost functions of the heap's changes that cover a block."""
+    rows = rec.rows(
+        "SELECT f.function FROM map_event m JOIN frame f ON f.stack_id = m.stack_id "
+        "AND f.depth = 0 WHERE m.source = 'heap' AND m.op IN ('mmap', 'mremap', 'brk') "
+        "AND m.size > 0 AND iif(m.op = 'brk', m.address - m.size, m.address) <= ?1 "
+        "AND m.address + iif(m.op = 'brk', 0, m.size) >= ?1 + ?2",
+        address,
+        size,
+    )
+    return [row["function"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--interval", "1M")], ids=["exact", "sampled"]
+)
+def test_growth_has_the_programs_stack(
+    record: Record, options: tuple[str, ...]
+) -> None:
+    """In a sampled recording too, where the call went straight to the heap."""
+    run = record(target("heapgrowth"), options=[*OWN, *options]).expect(0)
+    rec = run.rec
+    serves(rec)
+    blocks = run.words("block")
+    assert len(blocks) == 7
+    for address, size, function in blocks:
+        assert growth(rec, int(address), int(size))[-1] == function
+    # Each byte of the break that the kernel has given, and no more.
+    ((start, now),) = run.words("break")
+    found = neap_json("maps", run.path, "--source", "heap", "--limit", 0)
+    moved = rec.one(
+        "SELECT coalesce(sum(size - old_size), 0) FROM map_event WHERE op = 'brk'"
+    )
+    assert moved == int(now) - int(start)
+    # 20 000 small blocks, six large ones, one of which grew and one of which went.
+    by_function = {row["frames"][0]["function"]: row for row in found["rows"]}
+    assert by_function["grow_large"]["anonymous"]["grown"] >= sum(range(40, 46)) * MIB
+    assert by_function["grow_small"]["anonymous"]["grown"] >= 20000 * 1000 - 2 * MIB
+    kept = found["total"]["anonymous"]["kept"]
+    assert kept >= (100 + 42 + 43 + 44 + 45) * MIB + 20000 * 1000
+    assert found["total"]["unseen"] == 0
+
+
+def test_nothing_of_it_shows_while_off(record: Record) -> None:
+    run = record(target("heapgrowth"), options=[*OWN, "--dormant"]).expect(0)
+    serves(run.rec)
+    assert run.rec.one("SELECT count(*) FROM map_event") == 0
+
+
+def test_the_programs_own_calls_stay_apart(record: Record) -> None:
+    run = record(target("maps"), options=OWN).expect(0)
+    rows = run.rec.rows("SELECT op FROM map_event WHERE source = 'hook' ORDER BY ts_ns")
+    assert [row["op"] for row in rows] == [words[0] for words in run.words("map")]
+
+
+@pytest.mark.parametrize("name", ["jemalloc", "tcmalloc", "mimalloc"])
+def test_in_place_of_another(record: Record, name: str) -> None:
+    """operator new of the one it replaces would hand out blocks of that."""
+    env = {"LD_PRELOAD": library(name)}
+    for options in ((), EVERY_BLOCK):
+        run = record(
+            target("entry_points_cxx", "forms"), options=[*OWN, *options], env=env
+        ).expect(0)
+        serves(run.rec)
+        check_counts(run, run.rec)
+
+
+def test_children_follow(record: Record) -> None:
+    """Also those that get an environment of their own."""
+    child = " ".join(target("peak", "phases"))
+    script = f"{child}; env -i {child}; env -i /usr/bin/env"
+    run = record(["/bin/sh", "-c", script], options=[*OWN, "--heap-error=abort"])
+    rec = run.expect(0).rec
+    serves(rec)
+    assert len(rec.processes()) >= 4
+    assert "NEAP_ALLOCATOR=neap" in run.stdout
+    assert "NEAP_HEAP_ERROR=abort" in run.stdout
+    assert "NEAP_HEAP_CHECK" not in run.stdout
+
+
+def test_a_child_may_choose_another(record: Record) -> None:
+    script = f"NEAP_ALLOCATOR=app {' '.join(target('peak', 'phases'))}"
+    rec = record(["/bin/sh", "-c", script], options=OWN).expect(0).rec
+    names = [row["allocator"] for row in rec.processes()]
+    assert names[0] == "neap"
+    assert names[-1] != "neap"
+
+
+def test_a_program_keeps_its_own(
+    record: Record, compile_c: Callable[..., Path]
+) -> None:
+    try:
+        program = compile_c(
+            Path(__file__).parents[1] / "targets/peak.c",
+            *("-l:libjemalloc.a", "-lstdc++", "-lm", "-ldl"),
+        )
+    except AssertionError:
+        pytest.skip("no libjemalloc.a here")
+    run = record([program, "phases"], options=OWN).expect(0)
+    assert run.rec.process()["allocator"] == "own"
+
+
+# ---- mistakes ----
+
+
+def mistake(words: list[str]) -> tuple[str, int, str]:
+    """Kind, address, and who found it."""
+    return words[0], int(words[1]), words[4]
+
+
+@pytest.mark.parametrize("mode", ["double", "invalid", "interior", "twice"])
+@pytest.mark.parametrize(
+    "options", [(), ("--interval", "64K"), ("--dormant",)], ids=lambda o: "".join(o[:1])
+)
+def test_mistakes(record: Record, mode: str, options: tuple[str, ...]) -> None:
+    """Found, told with the stack of the call, and the program goes on: in all modes."""
+    run = record(target("mistakes", mode), options=[*OWN, *options]).expect(0)
+    assert run.stdout.endswith("went on\n")
+    serves(run.rec)
+    found = neap_json("errors", run.path)
+    expected = [mistake(words) for words in run.words("mistake")]
+    assert found["total"] == len(expected)
+    assert [
+        (row["kind"], row["address"], row["frames"][0]["function"])
+        for row in found["rows"]
+    ] == expected
+    assert {row["pid"] for row in found["rows"]} == {run.rec.main_pid}
+
+
+def test_a_mistake_ends_the_program_if_asked_to(record: Record) -> None:
+    options = [*OWN, "--heap-error", "abort"]
+    run = record(target("mistakes", "double"), options=options).expect(134)
+    assert "went on" not in run.stdout
+    found = neap_json("errors", run.path)
+    assert [row["kind"] for row in found["rows"]] == ["double-free"]
+    assert found["recording"]["exit"] == {"kind": "signaled", "code": 6}
+
+
+def test_the_tally_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.neap"
+    words = [NEAP, "run", *OWN, "-o", path, "--", *target("mistakes", "twice")]
+    assert f"neap: 2 memory errors, see: neap errors {path}" in execute(words).stderr
+    assert json.loads(execute([NEAP, "errors", path, "--json"]).stdout)["total"] == 2
+
+
+def test_options_that_make_no_sense(tmp_path: Path) -> None:
+    words = [NEAP, "run", "--heap-check", "2", "-o", tmp_path / "x.neap", "--", "true"]
+    result = execute(words).expect(2)
+    assert "add --allocator neap" in result.stderr
