@@ -101,8 +101,9 @@ def test_target(mode: tuple[str, ...], same: bool) -> None:
 def python_with_tests() -> str:
     """A Python that has its own tests: not all come with them."""
     homes = sorted(Path(os.path.expanduser("~/.pyenv/versions")).glob("3.1*/bin"))
-    for python in [*(home / "python3" for home in reversed(homes)), "/usr/bin/python3"]:
-        if Path(python).exists():
+    pythons = [home / "python3" for home in reversed(homes)]
+    for python in [*pythons, Path("/usr/bin/python3")]:
+        if python.exists():
             done = execute([python, "-c", "import test.test_list"])
             if done.status == 0:
                 return str(python)
