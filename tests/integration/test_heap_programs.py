@@ -16,7 +16,7 @@ from test_real_programs import PROGRAMS, git_repository, python3
 LIBNEAPHEAP = BUILD / "lib" / "libneapheap.so"
 PRELOAD = {"LD_PRELOAD": str(LIBNEAPHEAP)}
 MODULES = {
-    "quick": "test_list test_dict test_json test_gc test_set test_unicode",
+    "quick": "test_list test_dict test_json test_gc test_set test_bytes",
     "threads": "test_threading test_queue test_thread",
     "processes": "test_fork1 test_subprocess test_posix",
 }
