@@ -162,7 +162,7 @@ void *neap_heap_aligned_alloc(size_t align, size_t size)
 
 void *neap_heap_memalign(size_t align, size_t size)
 {
-    if (align > NEAP_SIZE_MAX / 2 + 1) {
+    if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
         return NULL;
     }

@@ -341,8 +341,7 @@ static void restore(struct neap_local *local)
 static void take_over(struct neap_local *from, struct neap_span *span,
                       struct neap_local *to)
 {
-    uintptr_t slowly =
-        atomic_load_explicit(&span->owner, memory_order_relaxed) & NEAP_OWNER_SLOWLY;
+    uintptr_t owner = atomic_load_explicit(&span->owner, memory_order_relaxed);
 
     if (!from->stale) {
         if (neap_span_cold(span)->limit == NEAP_LIMIT_READY)
@@ -350,7 +349,11 @@ static void take_over(struct neap_local *from, struct neap_span *span,
         else if (from->current[span->class] == span)
             no_current(from, span->class);
     }
-    atomic_store_explicit(&span->owner, (uintptr_t)to | slowly, memory_order_release);
+    /* Others set the low bit meanwhile. */
+    while (!atomic_compare_exchange_weak_explicit(
+        &span->owner, &owner, (uintptr_t)to | (owner & NEAP_OWNER_SLOWLY),
+        memory_order_release, memory_order_relaxed))
+        ;
     neap_span_collect(span);
     neap_span_cold(span)->limit = NEAP_LIMIT_FULL;
     if (neap_span_has_free(span))
