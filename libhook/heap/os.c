@@ -260,8 +260,8 @@ static void futex(int operation, uint32_t value)
     errno = saved;
 }
 
-/* What is done under the lock takes less than to sleep and to be woken: try for a while.
- * (1 000 short threads, four at a time on two CPUs: a fifth less time.) */
+/* What is done under the lock takes less than to sleep and to be woken: try for a
+ * while. (1 000 short threads, four at a time on two CPUs: a fifth less time.) */
 #define SPINS 100
 
 static void relax(void)
