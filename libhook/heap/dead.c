@@ -161,12 +161,10 @@ bool neap_dead_claim(struct neap_local *mine, struct neap_span *span)
  * seen to now. */
 #define WAITING_UNITS 64u
 
-void neap_dead_freed(struct neap_span *span, bool whole)
+void neap_dead_freed(struct neap_span *span, uint32_t units)
 {
-    size_t units = neap_span_cold(span)->units;
-
     neap_queue_put(&orphans, span);
-    if (!whole || atomic_fetch_add_explicit(&orphans.waiting, units,
+    if (!units || atomic_fetch_add_explicit(&orphans.waiting, units,
                                             memory_order_relaxed) <= WAITING_UNITS)
         return;
     neap_lock();

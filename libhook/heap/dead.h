@@ -39,8 +39,8 @@ void neap_dead_help(struct neap_local *local);
  */
 bool neap_dead_claim(struct neap_local *mine, struct neap_span *span);
 
-/* The bit of a dead heap's block has been set in remote[]. `whole`: it was the last of
- * the span. */
-void neap_dead_freed(struct neap_span *span, bool whole);
+/* The bit of a dead heap's block has been set in remote[]. `units` of the span if it
+ * was the last block of it, else 0. */
+void neap_dead_freed(struct neap_span *span, uint32_t units);
 
 #endif

@@ -81,6 +81,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
     uint64_t bit = 1ull << index % 64, before;
     struct neap_local *owner = neap_local_owner(span);
     bool dead = owner != mine && is_dead(owner), whole;
+    uint32_t units;
 
     if (!owner)
         return false;
@@ -88,6 +89,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
         return free_own(span, index);
     if (!(atomic_load_explicit(&span->live[index / 64], memory_order_relaxed) & bit))
         return false;
+    units = neap_span_cold(span)->units; /* after the next line it may be gone */
     before = atomic_fetch_or_explicit(neap_span_remote(span, index / 64), bit,
                                       memory_order_seq_cst);
     if (before & bit)
@@ -95,12 +97,12 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
     whole =
         (before | bit) == neap_span_mask(span, index / 64) && neap_queue_is_over(span);
     if (dead) {
-        neap_dead_freed(span, whole);
+        neap_dead_freed(span, whole ? units : 0);
         return true;
     }
     neap_queue_put(owner, span);
     if (NEAP_UNLIKELY(whole) && !neap_local_hidden &&
-        neap_queue_waits_long(owner, span))
+        neap_queue_waits_long(owner, units))
         neap_queue_purge(span);
     neap_dead_help(owner);
     return true;

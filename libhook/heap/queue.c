@@ -168,10 +168,8 @@ bool neap_queue_is_over(struct neap_span *span)
     return over;
 }
 
-bool neap_queue_waits_long(struct neap_local *owner, struct neap_span *span)
+bool neap_queue_waits_long(struct neap_local *owner, uint32_t units)
 {
-    size_t units = neap_span_cold(span)->units;
-
     return atomic_fetch_add_explicit(&owner->waiting, units, memory_order_relaxed) >
            256 + neap_pool_counts.used_units / 8;
 }

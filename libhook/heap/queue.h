@@ -66,8 +66,9 @@ void neap_queue_anew(void);
  * written into free ones is looked for later.)
  */
 bool neap_queue_is_over(struct neap_span *span); /* all carved blocks were freed so */
-/* Its heap, which has one more such span now, has not looked for a while. */
-bool neap_queue_waits_long(struct neap_local *owner, struct neap_span *span);
+/* The heap, which has one more such span of so many units now, has not looked for a
+ * while. */
+bool neap_queue_waits_long(struct neap_local *owner, uint32_t units);
 void neap_queue_purge(struct neap_span *span);
 
 #endif
