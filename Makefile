@@ -277,7 +277,7 @@ $(heap): $(heap_obj) libhook/heap/heap.map
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared $(LDFLAGS) $(heap_obj) -Wl,--version-script=libhook/heap/heap.map \
 	    -Wl,-soname,libneapheap.so -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
-	    -Wl,-z,nodelete $(heap_names:%=-Wl,--defsym=%) -o $@
+	    -Wl,-z,nodelete -Wl,-z,initfirst $(heap_names:%=-Wl,--defsym=%) -o $@
 
 $(B)/lib/libneapsql.so: $(sql_obj)
 	$(call say,LD)

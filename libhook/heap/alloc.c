@@ -342,7 +342,7 @@ void neap_heap_mark(void *block)
 
     if (!span)
         return;
-    atomic_fetch_add_explicit(&neap_span_cold(span)->marks, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&neap_span_cold(span)->marks, 1, memory_order_seq_cst);
     atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
 }
 

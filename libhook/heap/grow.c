@@ -69,8 +69,7 @@ static bool grow_by_break(uint32_t units)
     }
     missing = step(missing, 16, 256);
     to = base + missing * NEAP_UNIT;
-    if ((segment && segment->units > UINT32_MAX / 2) || to < base ||
-        !neap_map_reach(base, missing))
+    if ((segment && segment->units > UINT32_MAX / 2) || to < base)
         return false;
     if (!segment) {
         segment = neap_meta_segment();
@@ -90,7 +89,7 @@ static bool grow_by_break(uint32_t units)
         neap_segment_link(segment);
     top = segment;
     segment->units += missing;
-    if (new_run(segment, base, missing))
+    if (neap_map_reach(base, missing) && new_run(segment, base, missing))
         return true;
     segment->units -= missing;
     neap_os_break_to(to, now);
@@ -146,8 +145,17 @@ bool neap_grow_remap(struct neap_span *span, uint32_t units)
     size_t old_size = cold->units * NEAP_UNIT, size = units * NEAP_UNIT;
     uintptr_t place;
 
-    if (!neap_map_reach(segment->base, units) ||
-        !neap_os_remap(segment->base, old_size, size, segment->base)) {
+    if (neap_os_remap(segment->base, old_size, size, segment->base)) {
+        if (!neap_map_reach(segment->base, units)) {
+            neap_os_remap(segment->base, size, old_size, segment->base);
+            return false;
+        }
+    } else if (units <= cold->units || neap_os_is_cut(segment->base, old_size)) {
+        /* The kernel may have unmapped the new place before it finds that the old one
+         * is more than one mapping, and somebody else may be there by then: not tried.
+         */
+        return false;
+    } else {
         /* Elsewhere it must lie on a unit, and in the map: the place is made first. */
         place = neap_os_map_aligned(size, NEAP_UNIT);
         if (place == NEAP_OS_FAILED)
@@ -182,7 +190,7 @@ static bool grow_below(uint32_t units)
     cold = neap_span_cold(run);
     missing = units - cold->units;
     base = cold->base - missing * NEAP_UNIT;
-    if (base > cold->base || !neap_map_reach(base, missing))
+    if (base > cold->base)
         return false;
     segment = neap_meta_segment();
     if (!segment)

@@ -5,6 +5,7 @@
 #include "libhook/heap/map.h"
 #include "libhook/heap/notes.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/run.h"
 
 static uint64_t pages_of(size_t size)
 {
@@ -16,7 +17,7 @@ static bool units_of(size_t size, uint32_t *ret)
     size_t units = (size + NEAP_UNIT - 1) >> NEAP_UNIT_SHIFT;
 
     *ret = (uint32_t)units;
-    return units <= UINT32_MAX / 4;
+    return units <= NEAP_RUN_UNITS_MAX;
 }
 
 void *neap_large_alloc(size_t size, size_t align, bool *fresh)

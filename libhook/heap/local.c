@@ -217,11 +217,21 @@ void neap_local_begin(void)
     neap_dead_begin();
 }
 
+/* glibc's, from 2.32 on: no other thread was ever started, or the last has been joined.
+ */
+extern char __libc_single_threaded __attribute__((weak));
+static bool forks_alone;
+
+void neap_local_forks(void)
+{
+    forks_alone = &__libc_single_threaded && __libc_single_threaded;
+}
+
 void neap_local_forked(void)
 {
     neap_dead_forked(mine);
-    /* Where there is one heap besides the orphans' there are no queues. */
-    if (numbers > 1)
+    /* Where there was one thread alone there are no queues, and nobody was at them. */
+    if (!forks_alone)
         neap_queue_anew();
 }
 
@@ -265,6 +275,10 @@ static struct neap_span *next_span(struct neap_local *local, unsigned class)
         return span;
     neap_lock();
     span = neap_dead_inherit(local, class);
+    if (!span && !neap_os_room(12)) {
+        neap_unlock();
+        neap_lock();
+    }
     if (!span)
         span = neap_span_take(class, (uintptr_t)local |
                                          (neap_local_hidden ? NEAP_OWNER_SLOWLY : 0));

@@ -38,7 +38,9 @@ extern bool neap_local_hidden;
 
 /* Keys and handlers; caller holds nothing. Once. */
 void neap_local_begin(void);
-void neap_local_forked(void); /* in the child, which holds the lock */
+/* Around fork, with the lock held: in the parent before it, and in the child. */
+void neap_local_forks(void);
+void neap_local_forked(void);
 
 /* A free block of the kind's word, now in use. NULL: it has none. */
 NEAP_ALWAYS_INLINE void *neap_kind_take(struct neap_kind *kind)

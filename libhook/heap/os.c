@@ -231,6 +231,12 @@ bool neap_os_remap(uintptr_t at, size_t old_size, size_t size, uintptr_t to)
     return true;
 }
 
+bool neap_os_is_cut(uintptr_t at, size_t size)
+{
+    /* To its own size, which changes nothing; EFAULT if it is. */
+    return neap_os_calls.mremap(at, size, size, 0, at) == -EFAULT;
+}
+
 bool neap_os_advise(uintptr_t at, size_t size, int advice)
 {
     if (failed(neap_os_calls.madvise(at, size, advice)))
@@ -238,6 +244,15 @@ bool neap_os_advise(uintptr_t at, size_t size, int advice)
     note((struct neap_heap_change){
         .op = NEAP_HEAP_MADVISE, .address = at, .size = size, .flags = advice});
     return true;
+}
+
+void neap_os_rest(void)
+{
+    const struct timespec while_other_works = {0, 50000};
+    int saved = errno;
+
+    syscall(SYS_nanosleep, &while_other_works, NULL);
+    errno = saved;
 }
 
 uint32_t neap_os_now_ms(void)
@@ -292,22 +307,47 @@ static void release(void)
         futex(FUTEX_WAKE_PRIVATE, 1);
 }
 
+/*
+ * What was noted first is told first, or an observer would believe of a mapping that
+ * has taken another's place that it is gone. But nobody waits for long: the one before
+ * may be a thread that was interrupted by this call.
+ */
+static _Atomic uint32_t tickets, told;
+
+static void tell_in_turn(const struct neap_os_notes *notes, uint32_t ticket)
+{
+    for (int i = 0;
+         i < 200 &&
+         (int32_t)(atomic_load_explicit(&told, memory_order_acquire) - ticket) < 0;
+         i++)
+        if (i < 100)
+            relax();
+        else
+            neap_os_rest();
+    neap_os_tell(notes);
+    atomic_fetch_add_explicit(&told, 1, memory_order_release);
+}
+
 void neap_unlock(void)
 {
     struct neap_os_notes notes;
+    uint32_t ticket;
 
     if (NEAP_LIKELY(pending.count == 0)) {
         release();
         return;
     }
     neap_os_take_notes(&notes);
+    ticket = atomic_fetch_add_explicit(&tickets, 1, memory_order_relaxed);
     release();
-    neap_os_tell(&notes);
+    tell_in_turn(&notes, ticket);
 }
 
 void neap_lock_forked(void)
 {
     /* Nobody else is here to wait. What the parent had noted it tells itself. */
     pending.count = 0;
+    atomic_store_explicit(&told, atomic_load_explicit(&tickets, memory_order_relaxed),
+                          memory_order_relaxed);
     atomic_store_explicit(&word, 0, memory_order_release);
 }

@@ -35,11 +35,14 @@ uintptr_t neap_os_map_aligned(size_t size, size_t align);
 bool neap_os_unmap(uintptr_t at, size_t size);
 /* To `to`: where it is, or over a mapping of that size which that replaces. */
 bool neap_os_remap(uintptr_t at, size_t old_size, size_t size, uintptr_t to);
+/* Is it more than one mapping to the kernel, so that it cannot be remapped? */
+bool neap_os_is_cut(uintptr_t at, size_t size);
 bool neap_os_advise(uintptr_t at, size_t size, int advice);
 
 /* Is there room to note `count` more calls? If not, unlock before making them. */
 bool neap_os_room(unsigned count);
 
+void neap_os_rest(void);       /* for 50 us */
 uint32_t neap_os_now_ms(void); /* CLOCK_MONOTONIC_COARSE */
 
 /* Bytes that are mapped by calls of the above now, and the most there ever were. */

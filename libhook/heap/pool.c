@@ -127,6 +127,8 @@ void neap_pool_trim(size_t pad)
             if (!neap_os_room(4)) {
                 neap_unlock();
                 neap_lock();
+                if (!pool->oldest)
+                    break;
             }
             give_back(pool->oldest, keep);
         }
@@ -138,6 +140,11 @@ void neap_pool_trim(size_t pad)
         next = segment->next;
         if (!segment->brk && segment->used == 0 && neap_os_room(4))
             give_back(neap_map_find(segment->base), keep);
+    }
+    /* The caller goes on to ask the kernel. */
+    if (!neap_os_room(12)) {
+        neap_unlock();
+        neap_lock();
     }
 }
 
@@ -228,7 +235,7 @@ static struct neap_span *take_aligned(enum neap_pool pool, uint32_t units,
     struct neap_span *head, *span;
     struct neap_span_cold *cold;
 
-    if (more < units)
+    if (more < units || more > NEAP_RUN_UNITS_MAX)
         return NULL;
     head = neap_pool_take(pool, more, 1, false);
     if (!head)

@@ -11,8 +11,8 @@
 #include "libhook/heap/heap.h"
 #include "schema/attr.h"
 
-/* Before the program's own constructors, so that in a fork our lock is taken after
- * their handlers have run and given back before. */
+/* Before all other constructors (the Makefile's initfirst), so that in a fork our lock
+ * is taken after everybody's handlers have run and given back before. */
 static __attribute__((constructor)) void start(void)
 {
     pthread_atfork(neap_heap_fork_prepare, neap_heap_fork_parent, neap_heap_fork_child);

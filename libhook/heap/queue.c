@@ -39,9 +39,14 @@ uint32_t neap_queue_hold(struct neap_span_cold *cold)
 {
     uint32_t queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
 
-    for (;;) {
+    for (unsigned tries = 0;; tries++) {
         if (queued >= NEAP_QUEUED_COLLECTING) {
-            sched_yield();
+            /* It is a few instructions, or one madvise, of a thread that may have a
+             * lower priority and this CPU. */
+            if (tries < 32)
+                sched_yield();
+            else
+                neap_os_rest();
             queued = atomic_load_explicit(&cold->queued, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak_explicit(
                        &cold->queued, &queued, NEAP_QUEUED_COLLECTING,
@@ -63,6 +68,9 @@ void neap_queue_collect(struct neap_local *local, struct neap_span *span, bool o
         /* First this, then the bits: who sets one after that sets it again. */
         atomic_fetch_and_explicit(&span->owner, ~NEAP_OWNER_SLOWLY,
                                   memory_order_seq_cst);
+    /* A mark that came in between. */
+    if (atomic_load_explicit(&cold->marks, memory_order_seq_cst))
+        atomic_fetch_or_explicit(&span->owner, NEAP_OWNER_SLOWLY, memory_order_relaxed);
     some = neap_span_collect(span);
     /* Who sets a bit from here on queues it again; who did before is looked for. */
     atomic_store_explicit(&cold->queued, out ? NEAP_QUEUED_NOT : queued,

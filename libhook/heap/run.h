@@ -9,8 +9,9 @@
 #include "libhook/heap/types.h"
 
 /* Runs up to 64 units have a bin for each length, longer ones eight to a doubling. */
-#define NEAP_RUN_EXACT 64u
-#define NEAP_RUN_BINS  256u
+#define NEAP_RUN_EXACT     64u
+#define NEAP_RUN_UNITS_MAX (UINT32_MAX / 4) /* that anybody may ask for */
+#define NEAP_RUN_BINS      320u             /* for 32 bits of units */
 
 struct neap_run_bin {
     struct neap_span *first, *last;

@@ -128,7 +128,7 @@ bool neap_span_has_remote(struct neap_span *span)
     uint64_t bits = 0;
 
     for (unsigned i = 0; i < span->words; i++)
-        bits |= atomic_load_explicit(neap_span_remote(span, i), memory_order_relaxed);
+        bits |= atomic_load_explicit(neap_span_remote(span, i), memory_order_seq_cst);
     return bits != 0;
 }
 

@@ -90,6 +90,7 @@ void neap_heap_fork_prepare(void)
 {
     neap_heap_start();
     neap_lock();
+    neap_local_forks();
 }
 
 void neap_heap_fork_parent(void)
