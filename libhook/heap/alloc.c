@@ -242,9 +242,14 @@ void neap_heap_free(void *block)
 }
 
 /* C23: the size is the program's word for what it freed; a wrong one is an error. */
+bool neap_heap_is_sized(void *block, size_t size)
+{
+    return !block || neap_check_size(block, size);
+}
+
 void neap_heap_free_sized(void *block, size_t size)
 {
-    if (block && neap_check_size(block, size))
+    if (neap_heap_is_sized(block, size))
         neap_heap_free(block);
 }
 
