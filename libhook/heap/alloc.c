@@ -162,7 +162,7 @@ void *neap_heap_aligned_alloc(size_t align, size_t size)
 
 void *neap_heap_memalign(size_t align, size_t size)
 {
-    if (align > NEAP_SIZE_MAX / 2 + 1) {
+    if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
         return NULL;
     }
@@ -274,6 +274,26 @@ size_t neap_heap_usable_size(void *block)
     return span->state == NEAP_SPAN_LARGE ? neap_span_cold(span)->bytes : 0;
 }
 
+/* Of a block in use; 0: it is none. */
+static size_t live_size(void *block)
+{
+    struct neap_span *span = neap_map_find_any((uintptr_t)block);
+    uint32_t index;
+
+    if (NEAP_LIKELY(span && span->state == NEAP_SPAN_SMALL))
+        return neap_span_index(span, (uintptr_t)block, &index) &&
+                       index < span->capacity &&
+                       atomic_load_explicit(&span->live[index / 64],
+                                            memory_order_relaxed) >>
+                               index % 64 &
+                           1
+                   ? span->size
+                   : 0;
+    return span && span->state == NEAP_SPAN_LARGE && span->start == (uintptr_t)block
+               ? neap_span_cold(span)->bytes
+               : 0;
+}
+
 void *neap_heap_realloc(void *block, size_t size)
 {
     size_t old;
@@ -289,7 +309,7 @@ void *neap_heap_realloc(void *block, size_t size)
         return no_memory();
     if (NEAP_UNLIKELY(neap_check_level != 0))
         return neap_check_realloc(block, size);
-    old = neap_heap_usable_size(block);
+    old = live_size(block);
     if (NEAP_UNLIKELY(old == 0)) {
         neap_check_wrong_free(block);
         return no_memory();

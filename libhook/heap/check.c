@@ -140,7 +140,6 @@ void *neap_check_alloc(size_t size, size_t align, bool *fresh)
     uint64_t word;
     void *block;
 
-    *fresh = false;
     if (size >= SIZE_LIMIT - CANARY)
         return NULL;
     block = take(size + CANARY, align, fresh);

@@ -134,6 +134,11 @@ void neap_meta_segment_free(struct neap_segment *segment)
 #define LEAF_BYTES (sizeof(neap_map_entry) << NEAP_LEAF_BITS)
 #define LEAF_SPAN  ((uintptr_t)1 << (NEAP_LEAF_BITS + NEAP_UNIT_SHIFT))
 
+static bool is_reached(uintptr_t leaf)
+{
+    return atomic_load_explicit(&neap_map_root[leaf], memory_order_relaxed) != NULL;
+}
+
 bool neap_map_reach(uintptr_t base, size_t units)
 {
     uintptr_t last = base + units * NEAP_UNIT - 1;
@@ -142,17 +147,21 @@ bool neap_map_reach(uintptr_t base, size_t units)
         return false;
     for (uintptr_t i = base / LEAF_SPAN; i <= last / LEAF_SPAN; i++) {
         uintptr_t leaf;
+        size_t count = 1;
 
-        if (atomic_load_explicit(&neap_map_root[i], memory_order_relaxed))
+        if (is_reached(i))
             continue;
+        while (i + count <= last / LEAF_SPAN && !is_reached(i + count))
+            count++;
         /* The chunk's line is in front, so a page more. */
-        leaf = neap_meta_map(LEAF_BYTES + NEAP_HEAP_PAGE);
+        leaf = neap_meta_map(count * LEAF_BYTES + NEAP_HEAP_PAGE);
         if (leaf == NEAP_OS_FAILED)
             return false;
-        /* Pairs with the acquire in neap_map_find. */
-        atomic_store_explicit(&neap_map_root[i],
-                              (neap_map_entry *)(leaf + NEAP_HEAP_PAGE),
-                              memory_order_release);
+        for (leaf += NEAP_HEAP_PAGE; count; count--, i++, leaf += LEAF_BYTES)
+            /* Pairs with the acquire in neap_map_find. */
+            atomic_store_explicit(&neap_map_root[i], (neap_map_entry *)leaf,
+                                  memory_order_release);
+        i--;
     }
     return true;
 }

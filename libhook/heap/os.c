@@ -179,7 +179,7 @@ bool neap_os_map_at(uintptr_t at, size_t size)
 
 uintptr_t neap_os_map_aligned(size_t size, size_t align)
 {
-    uintptr_t at = neap_os_map(size), base;
+    uintptr_t at = neap_os_map(size), base, end;
 
     if (at == NEAP_OS_FAILED || (at & (align - 1)) == 0)
         return at;
@@ -191,10 +191,17 @@ uintptr_t neap_os_map_aligned(size_t size, size_t align)
     if (at == NEAP_OS_FAILED)
         return at;
     base = (at + align - 1) & ~(align - 1);
-    if (base > at)
-        neap_os_unmap(at, base - at);
-    if (base < at + align - NEAP_HEAP_PAGE)
-        neap_os_unmap(base + size, at + align - NEAP_HEAP_PAGE - base);
+    end = at + size + align - NEAP_HEAP_PAGE;
+    /* Where there are too many mappings for a hole (vm.max_map_count) all of it goes.
+     */
+    if (base > at && !neap_os_unmap(at, base - at)) {
+        neap_os_unmap(at, end - at);
+        return NEAP_OS_FAILED;
+    }
+    if (base + size < end && !neap_os_unmap(base + size, end - base - size)) {
+        neap_os_unmap(base, end - base);
+        return NEAP_OS_FAILED;
+    }
     return base;
 }
 

@@ -116,7 +116,8 @@ static void settle(void)
 
 void neap_pool_trim(size_t pad)
 {
-    uint32_t keep = pad / NEAP_UNIT < UINT32_MAX ? (uint32_t)(pad / NEAP_UNIT) : 0;
+    uint32_t keep =
+        pad / NEAP_UNIT < UINT32_MAX ? (uint32_t)(pad / NEAP_UNIT) : UINT32_MAX;
     struct neap_span *run;
 
     /* No more than there are now: what cannot be given back is in the list again. */

@@ -36,7 +36,8 @@ static void on_span(void *context, const struct neap_heap_span_view *span)
 {
     struct parts *parts = context;
 
-    if (parts->in_large && span->live) {
+    /* Spans of small blocks may lie there when memory is short. */
+    if (parts->in_large && span->live && span->capacity == 1) {
         parts->large_mapped += span->size;
         parts->large_count++;
         return;
@@ -162,7 +163,7 @@ static void on_heap_span(void *context, const struct neap_heap_span_view *span)
     part->mapped += span->size;
     part->free_count += free;
     part->free += free * (span->block_size ? span->block_size : span->size);
-    if (span->heap)
+    if (span->block_size && span->block_size <= NEAP_SMALL_MAX)
         part->count[neap_class_of(span->block_size)] += free;
 }
 

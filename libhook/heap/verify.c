@@ -400,7 +400,7 @@ static const char *verify(void)
     MUST(tally.map_entries == count_map(), "the map has entries outside of segments");
     for (const struct neap_local *local = neap_locals; local; local = local->next)
         TRY(check_heap(local, &tally));
-    MUST(tally.stacked == 0, "blocks are held that are neither live nor on a stack");
+    MUST(tally.stacked == 0, "blocks are held that are neither live nor at hand");
     MUST(tally.ready == 0, "a ready span is in no list");
     MUST(tally.idle == 0, "an idle span is in no list");
     MUST(tally.current == 0, "a current span is not its heap's");

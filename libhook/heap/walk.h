@@ -7,8 +7,8 @@
  *
  * holds exactly, for each segment and for the whole. Blocks that threads allocate and
  * free meanwhile count as what they are when the walk reads their bit. A block that a
- * heap has ready for its thread, and one that the quarantine of check level 3 keeps, is
- * free: the program has no business with it.
+ * heap has at hand for its thread, and one that the quarantine of check level 3 keeps,
+ * is free: the program has no business with it.
  */
 #ifndef NEAP_LIBHOOK_HEAP_WALK_H
 #define NEAP_LIBHOOK_HEAP_WALK_H

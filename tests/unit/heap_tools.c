@@ -135,17 +135,28 @@ size_t heap_resident(const void *at, size_t size)
     return count * PAGE;
 }
 
-size_t heap_process_resident(void)
+static size_t statm(unsigned field)
 {
-    char text[128] = "";
+    char text[128] = "", *at = text;
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    char *second = text;
+    size_t pages = 0;
 
     if (fd < 0)
         return 0;
     if (read(fd, text, sizeof(text) - 1) < 0)
         text[0] = 0;
     close(fd);
-    strtoul(text, &second, 10);
-    return strtoul(second, NULL, 10) * PAGE;
+    for (unsigned i = 0; i <= field; i++)
+        pages = strtoul(at, &at, 10);
+    return pages * PAGE;
+}
+
+size_t heap_process_size(void)
+{
+    return statm(0);
+}
+
+size_t heap_process_resident(void)
+{
+    return statm(1);
 }

@@ -53,7 +53,8 @@ bool heap_is_zero(const uint8_t *at, size_t size);
 
 /* Bytes of whole pages in [at, at + size) that are in memory. */
 size_t heap_resident(const void *at, size_t size);
-/* Of all the process. */
+/* Of all the process: its address space, and what of it is in memory. */
+size_t heap_process_size(void);
 size_t heap_process_resident(void);
 
 #endif

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define THREADS 3u
@@ -98,7 +99,8 @@ enum {
     BAD_BLOCK,
     BAD_THREAD,
     ERRORS,
-    LEFT_OVER
+    LEFT_OVER,
+    NOT_WHOLE
 };
 
 static void *short_work(void *arg)
@@ -133,6 +135,8 @@ static int use_all(unsigned number)
             return BAD_BLOCK;
     }
     neap_heap_trim(0);
+    if (neap_heap_verify())
+        return NOT_WHOLE;
     return heap_errors() ? ERRORS : FINE;
 }
 

@@ -20,6 +20,7 @@
 
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define MIB ((size_t)1 << 20)
@@ -35,7 +36,7 @@ static int no_errors(void **state)
 {
     (void)state;
     neap_heap_trim(0);
-    return heap_errors() || neap_pool_counts.dirty_units ? -1 : 0;
+    return neap_heap_verify() || heap_errors() || neap_pool_counts.dirty_units ? -1 : 0;
 }
 
 /* Of what blocks may lie in. */

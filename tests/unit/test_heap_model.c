@@ -17,6 +17,7 @@
 
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define SLOTS    6000u
@@ -132,6 +133,7 @@ static void check_all(const struct model *model)
     static struct heap_block sorted[SLOTS];
     unsigned count = 0;
 
+    assert_null(neap_heap_verify());
     for (unsigned i = 0; i < SLOTS; i++)
         if (model->slot[i].at)
             sorted[count++] = model->slot[i];

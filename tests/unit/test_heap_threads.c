@@ -21,6 +21,7 @@
 #include "libhook/heap/local.h"
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define THREADS 4u
@@ -46,7 +47,7 @@ static int all_right(void **state)
 {
     (void)state;
     neap_heap_trim(0);
-    return atomic_load(&wrong) || heap_errors() ? -1 : 0;
+    return neap_heap_verify() || atomic_load(&wrong) || heap_errors() ? -1 : 0;
 }
 
 /* A block that carries its own description, to be handed on. */

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "libhook/heap/os.h"
+#include "libhook/heap/walk.h"
 #include "tests/unit/heap_tools.h"
 
 #define BLOCKS 1000u
@@ -83,6 +84,7 @@ static void check_heap(size_t size)
     for (unsigned i = 0; i < BLOCKS; i++)
         neap_heap_free(kept[i]);
     assert_int_equal(heap_errors(), 0);
+    assert_null(neap_heap_verify());
 }
 
 static void twice_by_one_thread(void **state)

@@ -184,6 +184,19 @@ static void elsewhere(void)
     free(libc);
 }
 
+/* Where it would have stayed in place, too. */
+static void resized(void)
+{
+    char *block = allocate(200), *gone = allocate(100);
+
+    CHECK(neap_heap_realloc(child_hide(block + 16), 150) == NULL);
+    EXPECT(1, NEAP_HEAP_INTERIOR_FREE, block + 16);
+    neap_heap_free(gone);
+    CHECK(neap_heap_realloc(child_hide(gone), 90) == NULL);
+    EXPECT(2, NEAP_HEAP_DOUBLE_FREE, gone);
+    neap_heap_free(block);
+}
+
 static void *free_there(void *block)
 {
     neap_heap_free(block);
@@ -215,6 +228,7 @@ static void test_kinds(void **state)
         child_run(level, small_kinds);
         child_run(level, ends_of_spans);
         child_run(level, elsewhere);
+        child_run(level, resized);
         child_run(level, another_frees);
     }
     for (unsigned level = 0; level <= 2; level++) {
