@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import NEAP, Record, Recording, check_sites, execute, neap_json, target
+from harness import Record, Recording, check_sites, neap_json, target
 from test_allocators import library
 from test_modes import check_counts
 
@@ -18,6 +17,7 @@ PROGRAMS = [
     ("peak", "phases"),
     ("peak", "threads"),
     ("handoff", "queue"),
+    ("handoff", "race"),
     ("entry_points",),
     ("entry_points_cxx", "forms"),
     ("lifetimes",),
@@ -179,52 +179,3 @@ def test_a_program_keeps_its_own(
         pytest.skip("no libjemalloc.a here")
     run = record([program, "phases"], options=OWN).expect(0)
     assert run.rec.process()["allocator"] == "own"
-
-
-# ---- mistakes ----
-
-
-def mistake(words: list[str]) -> tuple[str, int, str]:
-    """Kind, address, and who found it."""
-    return words[0], int(words[1]), words[4]
-
-
-@pytest.mark.parametrize("mode", ["double", "invalid", "interior", "twice"])
-@pytest.mark.parametrize(
-    "options", [(), ("--interval", "64K"), ("--dormant",)], ids=lambda o: "".join(o[:1])
-)
-def test_mistakes(record: Record, mode: str, options: tuple[str, ...]) -> None:
-    """Found, told with the stack of the call, and the program goes on: in all modes."""
-    run = record(target("mistakes", mode), options=[*OWN, *options]).expect(0)
-    assert run.stdout.endswith("went on\n")
-    serves(run.rec)
-    found = neap_json("errors", run.path)
-    expected = [mistake(words) for words in run.words("mistake")]
-    assert found["total"] == len(expected)
-    assert [
-        (row["kind"], row["address"], row["frames"][0]["function"])
-        for row in found["rows"]
-    ] == expected
-    assert {row["pid"] for row in found["rows"]} == {run.rec.main_pid}
-
-
-def test_a_mistake_ends_the_program_if_asked_to(record: Record) -> None:
-    options = [*OWN, "--heap-error", "abort"]
-    run = record(target("mistakes", "double"), options=options).expect(134)
-    assert "went on" not in run.stdout
-    found = neap_json("errors", run.path)
-    assert [row["kind"] for row in found["rows"]] == ["double-free"]
-    assert found["recording"]["exit"] == {"kind": "signaled", "code": 6}
-
-
-def test_the_tally_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "x.neap"
-    words = [NEAP, "run", *OWN, "-o", path, "--", *target("mistakes", "twice")]
-    assert f"neap: 2 memory errors, see: neap errors {path}" in execute(words).stderr
-    assert json.loads(execute([NEAP, "errors", path, "--json"]).stdout)["total"] == 2
-
-
-def test_options_that_make_no_sense(tmp_path: Path) -> None:
-    words = [NEAP, "run", "--heap-check", "2", "-o", tmp_path / "x.neap", "--", "true"]
-    result = execute(words).expect(2)
-    assert "add --allocator neap" in result.stderr

@@ -19,9 +19,8 @@
 
 #include "tests/targets/target.h"
 
-#define SIZE 4321u
-#define MANY 20000 /* more than any allocator keeps back, or has of one size at hand \
-                    */
+#define SIZE  4321u
+#define MANY  4000 /* 17 MiB: more than is kept back, or at hand of one size */
 #define INNER 40   /* bytes from the start of a block */
 
 static long made, freed;
