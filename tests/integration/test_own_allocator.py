@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Record, Recording, check_sites, neap_json, target
+from harness import LIBNEAP, Record, Recording, check_sites, neap_json, target
 from test_allocators import library
+from test_exec import LEAVES
 from test_modes import check_counts
+from test_plugins import SITE
+from test_processes import check_leaves
 
 OWN = ("--allocator", "neap")
 EVERY_BLOCK = ("--interval", "1")
@@ -22,6 +25,7 @@ PROGRAMS = [
     ("entry_points_cxx", "forms"),
     ("lifetimes",),
     ("threads", "short", "300"),
+    ("threads", "crowd", "300"),
     ("control_flow", "throw"),
     ("control_flow", "signals"),
     ("dlreuse",),
@@ -118,6 +122,8 @@ def test_growth_has_the_programs_stack(
     assert by_function["grow_large"]["anonymous"]["grown"] >= sum(range(40, 46)) * MIB
     assert by_function["grow_small"]["anonymous"]["grown"] >= 20000 * 1000 - 2 * MIB
     kept = found["total"]["anonymous"]["kept"]
+    ((mapped,),) = run.words("mapped")
+    assert kept == found["total"]["net"] == int(mapped), "what mallinfo2 says"
     assert kept >= (100 + 42 + 43 + 44 + 45) * MIB + 20000 * 1000
     assert found["total"]["unseen"] == 0
 
@@ -157,6 +163,78 @@ def test_children_follow(record: Record) -> None:
     assert "NEAP_ALLOCATOR=neap" in run.stdout
     assert "NEAP_HEAP_ERROR=abort" in run.stdout
     assert "NEAP_HEAP_CHECK" not in run.stdout
+
+
+@pytest.mark.parametrize("level", ["0", "3"])
+@pytest.mark.parametrize("way", ["vfork", "spawn", "system", "fork_live", "forks"])
+def test_each_way_to_a_child(record: Record, way: str, level: str) -> None:
+    """A forked child's heap is a copy of one that other threads were using."""
+    command = target("processes", way, *(["60"] if way == "forks" else []))
+    run = record(command, options=[*OWN, "--heap-check", level]).expect(0)
+    rec = run.rec.expect_whole()
+    serves(rec)
+    check_leaves(run, rec, 60 if way == "forks" else 1)
+    check_sites(run, rec, rec.main_pid, at_least=0)
+    assert rec.process()["foreign_free_count"] == 0
+    assert rec.one("SELECT count(*) FROM memory_error") == 0
+
+
+def test_every_way_to_exec(record: Record) -> None:
+    run = record(target("execs"), options=OWN).expect(0)
+    rec = run.rec.expect_whole()
+    serves(rec)
+    rows = rec.rows(LEAVES)
+    assert len(rows) == int(run.words("children")[0][0])
+    assert {tuple(row)[1:] for row in rows} == {(3, 1035)}
+
+
+@pytest.mark.parametrize("level", ["0", "3"])
+def test_cxx_plugin_of_a_c_program(record: Record, level: str) -> None:
+    """Its operator new is found late, and its blocks are ours all the same."""
+    run = record(target("plugin"), options=[*OWN, "--heap-check", level]).expect(0)
+    rec = run.rec.expect_whole()
+    serves(rec)
+    [row] = rec.rows(SITE)
+    assert list(row) == [int(word) for word in run.words("plugin")[0]] * 2
+    assert rec.one("SELECT count(*) FROM memory_error") == 0
+
+
+# It does not move, and takes the addresses of what others give by its own jumps to it.
+FIXED = """
+#include <stdio.h>
+#include <stdlib.h>
+static void *(*volatile get)(size_t) = malloc;
+static void *(*volatile resize)(void *, size_t) = realloc;
+static void (*volatile give)(void *) = free;
+int main(void)
+{
+    for (size_t i = 0; i < 100; i++)
+        give(resize(get(60013), 60014));
+    return puts("done") < 0;
+}
+"""
+
+
+@pytest.mark.parametrize("allocator", ["app", "neap"])
+def test_a_program_at_a_fixed_address(
+    record: Record, compile_c: Callable[..., Path], allocator: str
+) -> None:
+    """python3 is one: dlsym gives the program's jump to malloc, which is none of its
+    own."""
+    flags = ("-no-pie", "-fno-pie", "-Wl,-z,lazy")
+    program = compile_c(FIXED, *flags)
+    run = record([program], options=["--allocator", allocator]).expect(0)
+    rec = run.rec.expect_whole()
+    expected = "neap" if allocator == "neap" else "glibc"
+    assert rec.process()["allocator"] == expected
+    assert rec.site("main")["alloc_bytes"] >= 100 * (60013 + 60014)
+    # Somebody else's malloc between the program and ours is not taken for ours.
+    source = "#include <stddef.h>\nvoid *malloc(size_t size) { return NULL; }"
+    before = compile_c(source, "-shared", "-fPIC", name="before.so")
+    preload = f"LD_PRELOAD={before}:{LIBNEAP}"
+    words = ["/usr/bin/env", preload, f"NEAP_ALLOCATOR={allocator}", program]
+    rec = record(words, options=["--allocator", "app"]).rec
+    assert rec.process()["allocator"] == "own"
 
 
 def test_a_child_may_choose_another(record: Record) -> None:
