@@ -67,11 +67,10 @@ static NEAP_COLD void find(struct next *next, const char *symbol, const void *ca
     if (neap_real.heap && next->found && neap_real_is_allocators(next->found))
         next->found = neap_real_find_standard(symbol);
     /* A program with its own malloc gets it from the library's new as well. */
-    next->standard = next->found && neap_real_is_standard(next->found) &&
-                     neap_real_is_behind_us("malloc") &&
-                     neap_real_is_behind_us("free") &&
-                     plain_is_standard("_Znwm", caller) &&
-                     plain_is_standard("_ZdlPv", caller);
+    next->standard =
+        next->found && neap_real_is_standard(next->found) &&
+        neap_real_is_behind_us("malloc") && neap_real_is_behind_us("free") &&
+        plain_is_standard("_Znwm", caller) && plain_is_standard("_ZdlPv", caller);
     next->by_name = next->standard && !neap_real_is_allocators(next->found);
     __atomic_store_n(&next->ready, true, __ATOMIC_RELEASE);
     tls->busy = busy;
