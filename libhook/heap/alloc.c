@@ -355,7 +355,7 @@ void neap_heap_unmark(void *block)
 {
     struct neap_span *span = neap_map_find_any((uintptr_t)block);
 
-    /* The slow way of the next free finds that there is none, see local.c. */
+    /* The slow way of the next free finds that there is none, see queue.h. */
     if (span)
         atomic_fetch_sub_explicit(&neap_span_cold(span)->marks, 1,
                                   memory_order_relaxed);

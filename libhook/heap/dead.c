@@ -22,7 +22,7 @@ static void restore(struct neap_local *local)
         local->kind[i].top = local->kind[i].bottom;
     }
     local->idle_units = 0;
-    atomic_store_explicit(&local->queue, NULL, memory_order_relaxed);
+    neap_queue_empty(local);
     local->stale = false;
     for (struct neap_segment *segment = neap_segments; segment;
          segment = segment->next) {
@@ -33,8 +33,6 @@ static void restore(struct neap_local *local)
             unit += neap_span_cold(span)->units;
             if (span->state != NEAP_SPAN_SMALL || neap_local_owner(span) != local)
                 continue;
-            atomic_store_explicit(&neap_span_cold(span)->queued, 0,
-                                  memory_order_relaxed);
             neap_span_collect(span);
             neap_span_let_go(span);
             neap_span_cold(span)->limit = NEAP_LIMIT_FULL;
@@ -67,16 +65,52 @@ static void take_over(struct neap_local *from, struct neap_span *span,
         neap_lists_ready_add(to, span);
 }
 
+/*
+ * What was freed of dead heaps' blocks comes together in the orphans' queue, whosever
+ * it was. Caller holds the lock.
+ */
+static void gather(void)
+{
+    struct neap_span *span = neap_queue_take(&orphans), *next;
+
+    for (; span; span = next) {
+        struct neap_local *owner = neap_local_owner(span);
+
+        next = neap_queue_next(span);
+        if (owner == &orphans) {
+            neap_queue_collect(&orphans, span, true, true);
+            continue;
+        }
+        neap_queue_out(span);
+        owner = neap_local_owner(span);
+        if (!owner)
+            continue;
+        if (atomic_load_explicit(&owner->state, memory_order_relaxed) !=
+            NEAP_LOCAL_DEAD) {
+            if (neap_span_has_remote(span))
+                neap_queue_put(owner, span);
+            continue;
+        }
+        if (owner->stale)
+            restore(owner);
+        take_over(owner, span, &orphans);
+        if (neap_span_is_empty(span))
+            neap_lists_release(&orphans, span, true);
+    }
+}
+
 struct neap_span *neap_dead_inherit(struct neap_local *local, unsigned class)
 {
     struct neap_local *from = &orphans;
 
+    gather();
     for (unsigned i = 0; from && i < 16; i++) {
         struct neap_span *span;
 
         if (from->stale)
             restore(from);
-        neap_queue_drain(from, true);
+        if (from != &orphans)
+            neap_queue_drain(from, true);
         span = from->ready[class];
         if (span) {
             take_over(from, span, local);
@@ -101,42 +135,41 @@ void neap_dead_help(struct neap_local *local)
     neap_unlock();
 }
 
-enum neap_dead_freed neap_dead_free(struct neap_local *mine, struct neap_span *span,
-                                    uint32_t index)
+bool neap_dead_claim(struct neap_local *mine, struct neap_span *span)
 {
     static __thread const struct neap_span *last;
-    uint64_t bit = 1ull << index % 64, live;
-    enum neap_dead_freed done = NEAP_DEAD_NOT;
+    bool again = span == last, claimed = false;
     struct neap_local *owner;
 
+    last = span;
+    if (!mine || (!again && mine->ready[span->class]))
+        return false;
     neap_lock();
     owner = neap_local_owner(span);
     if (owner &&
         atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD) {
-        bool claim = mine && (span == last || !mine->ready[span->class]);
-
         if (owner->stale)
             restore(owner);
-        take_over(owner, span, claim ? mine : &orphans);
-        live = atomic_load_explicit(&span->live[index / 64], memory_order_relaxed);
-        last = span;
-        if (claim) {
-            done = NEAP_DEAD_CLAIMED;
-        } else if (!(live & bit)) {
-            done = NEAP_DEAD_WAS_FREE;
-        } else {
-            atomic_store_explicit(&span->live[index / 64], live & ~bit,
-                                  memory_order_relaxed);
-            neap_span_let_go(span);
-            if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL)
-                neap_lists_ready_add(&orphans, span);
-            if (neap_span_is_empty(span))
-                neap_lists_release(&orphans, span, true);
-            done = NEAP_DEAD_DONE;
-        }
+        take_over(owner, span, mine);
+        claimed = true;
     }
     neap_unlock();
-    return done;
+    return claimed;
+}
+
+/* Whole spans that wait in the orphans' queue: when that is more than 1 MiB, it is
+ * seen to now. */
+#define WAITING_UNITS 64u
+
+void neap_dead_freed(struct neap_span *span, uint32_t units)
+{
+    neap_queue_put(&orphans, span);
+    if (!units || atomic_fetch_add_explicit(&orphans.waiting, units,
+                                            memory_order_relaxed) <= WAITING_UNITS)
+        return;
+    neap_lock();
+    gather();
+    neap_unlock();
 }
 
 struct neap_local *neap_dead_adopt(void)

@@ -31,20 +31,16 @@ struct neap_span *neap_dead_inherit(struct neap_local *local, unsigned class);
 /* Something has come into the queue of a heap that may be dead. */
 void neap_dead_help(struct neap_local *local);
 
-enum neap_dead_freed {
-    NEAP_DEAD_NOT,     /* its owner is alive: not done */
-    NEAP_DEAD_CLAIMED, /* it is the caller's own from here on: not done */
-    NEAP_DEAD_DONE,
-    NEAP_DEAD_WAS_FREE,
-};
-
 /*
- * A free of a dead heap's block; `mine` may be NULL. If the caller has no span of the
- * class to allocate from, or frees in the same span as the last time, it takes the span
- * over; else the span is left to whoever needs one: threads that come and go would
- * otherwise hoard what they happened to free in.
+ * Before the free of a dead heap's block; `mine` may be NULL. If the caller has no span
+ * of the class to allocate from, or frees in the same span as the last time, it takes
+ * the span over: true, it is `mine`. Else the span is left to whoever needs one:
+ * threads that come and go would otherwise hoard what they happened to free in.
  */
-enum neap_dead_freed neap_dead_free(struct neap_local *mine, struct neap_span *span,
-                                    uint32_t index);
+bool neap_dead_claim(struct neap_local *mine, struct neap_span *span);
+
+/* The bit of a dead heap's block has been set in remote[]. `units` of the span if it
+ * was the last block of it, else 0. */
+void neap_dead_freed(struct neap_span *span, uint32_t units);
 
 #endif

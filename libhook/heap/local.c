@@ -55,44 +55,54 @@ void neap_local_look(struct neap_local *local, struct neap_span *span)
         neap_lists_emptied(local, span, false);
 }
 
+static bool is_dead(const struct neap_local *owner)
+{
+    return owner &&
+           atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD;
+}
+
+/* A free of the owner's that is to be looked at. */
+static bool free_own(struct neap_span *span, uint32_t index)
+{
+    _Atomic uint64_t *word = &span->live[index / 64];
+    uint64_t bit = 1ull << index % 64, before;
+
+    neap_queue_collect(mine, span, false, false);
+    before = atomic_load_explicit(word, memory_order_relaxed);
+    if (!(before & bit))
+        return false;
+    atomic_store_explicit(word, before & ~bit, memory_order_relaxed);
+    neap_local_give(mine, span, index);
+    return true;
+}
+
 bool neap_local_free(struct neap_span *span, uint32_t index)
 {
     uint64_t bit = 1ull << index % 64, before;
     struct neap_local *owner = neap_local_owner(span);
-    bool whole;
+    bool dead = owner != mine && is_dead(owner), whole;
+    uint32_t units;
 
-    if (owner != mine && owner &&
-        atomic_load_explicit(&owner->state, memory_order_relaxed) == NEAP_LOCAL_DEAD) {
-        enum neap_dead_freed freed = neap_dead_free(mine, span, index);
-
-        if (freed == NEAP_DEAD_DONE || freed == NEAP_DEAD_WAS_FREE)
-            return freed == NEAP_DEAD_DONE;
-        owner = neap_local_owner(span);
-    }
     if (!owner)
         return false;
-    if (owner == mine) {
-        _Atomic uint64_t *word = &span->live[index / 64];
-
-        neap_queue_collect(mine, span, false, false);
-        before = atomic_load_explicit(word, memory_order_relaxed);
-        if (!(before & bit))
-            return false;
-        atomic_store_explicit(word, before & ~bit, memory_order_relaxed);
-        neap_local_give(mine, span, index);
-        return true;
-    }
+    if (owner == mine || (dead && neap_dead_claim(mine, span)))
+        return free_own(span, index);
     if (!(atomic_load_explicit(&span->live[index / 64], memory_order_relaxed) & bit))
         return false;
+    units = neap_span_cold(span)->units; /* after the next line it may be gone */
     before = atomic_fetch_or_explicit(neap_span_remote(span, index / 64), bit,
                                       memory_order_seq_cst);
     if (before & bit)
         return false;
     whole =
         (before | bit) == neap_span_mask(span, index / 64) && neap_queue_is_over(span);
+    if (dead) {
+        neap_dead_freed(span, whole ? units : 0);
+        return true;
+    }
     neap_queue_put(owner, span);
     if (NEAP_UNLIKELY(whole) && !neap_local_hidden &&
-        neap_queue_waits_long(owner, span))
+        neap_queue_waits_long(owner, units))
         neap_queue_purge(span);
     neap_dead_help(owner);
     return true;

@@ -55,7 +55,7 @@ void *neap_meta_bytes(size_t size)
 
 /*
  * Of a structure that is used again, `queued` and `queue_next` stay: another thread may
- * have put it in a queue after its block was gone, see local.c.
+ * have put it in a queue after its block was gone, see queue.h.
  */
 struct neap_span *neap_meta_span(unsigned words)
 {

@@ -77,28 +77,55 @@ void neap_queue_collect(struct neap_local *local, struct neap_span *span, bool o
         neap_lists_emptied(local, span, locked);
 }
 
+struct neap_span *neap_queue_take(struct neap_local *local)
+{
+    atomic_store_explicit(&local->waiting, 0, memory_order_relaxed);
+    /* Pairs with the release in neap_queue_put: what is linked is there. */
+    return atomic_exchange_explicit(&local->queue, NULL, memory_order_acq_rel);
+}
+
+void neap_queue_out(struct neap_span *span)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+
+    neap_queue_hold(cold);
+    atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT, memory_order_seq_cst);
+}
+
+/* Out, and on to its owner if that has something to collect. */
+static void send_on(struct neap_span *span)
+{
+    struct neap_local *owner;
+
+    neap_queue_out(span);
+    owner = neap_local_owner(span);
+    if (owner && neap_span_has_remote(span))
+        neap_queue_put(owner, span);
+}
+
 void neap_queue_drain(struct neap_local *local, bool locked)
 {
-    struct neap_span *span, *next;
+    struct neap_span *span = neap_queue_take(local), *next;
 
-    atomic_store_explicit(&local->waiting, 0, memory_order_relaxed);
-    /* Pairs with the release in queue_put: what is linked is there. */
-    span = atomic_exchange_explicit(&local->queue, NULL, memory_order_acq_rel);
     for (; span; span = next) {
-        struct neap_span_cold *cold = neap_span_cold(span);
-        struct neap_local *owner;
-
-        next = atomic_load_explicit(&cold->queue_next, memory_order_relaxed);
-        owner = neap_local_owner(span);
-        if (owner == local) {
+        next = neap_queue_next(span);
+        if (neap_local_owner(span) == local)
             neap_queue_collect(local, span, true, locked);
-            continue;
-        }
-        neap_queue_hold(cold);
-        atomic_store_explicit(&cold->queued, NEAP_QUEUED_NOT, memory_order_seq_cst);
-        owner = neap_local_owner(span);
-        if (owner && neap_span_has_remote(span))
-            neap_queue_put(owner, span);
+        else
+            send_on(span);
+    }
+}
+
+void neap_queue_empty(struct neap_local *local)
+{
+    struct neap_span *span = neap_queue_take(local), *next;
+
+    for (; span; span = next) {
+        next = neap_queue_next(span);
+        if (neap_local_owner(span) == local)
+            neap_queue_out(span);
+        else
+            send_on(span);
     }
 }
 
@@ -141,10 +168,8 @@ bool neap_queue_is_over(struct neap_span *span)
     return over;
 }
 
-bool neap_queue_waits_long(struct neap_local *owner, struct neap_span *span)
+bool neap_queue_waits_long(struct neap_local *owner, uint32_t units)
 {
-    size_t units = neap_span_cold(span)->units;
-
     return atomic_fetch_add_explicit(&owner->waiting, units, memory_order_relaxed) >
            256 + neap_pool_counts.used_units / 8;
 }

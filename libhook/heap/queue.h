@@ -41,6 +41,19 @@ void neap_queue_collect(struct neap_local *local, struct neap_span *span, bool o
  * heap is dead. */
 void neap_queue_drain(struct neap_local *local, bool locked);
 
+/* The same, but its own spans are only taken out. */
+void neap_queue_empty(struct neap_local *local);
+
+/* Parts of it: the queue's first span, and no queue any more; the one behind, asked
+ * before this one is taken out; out, to be put into one again. */
+struct neap_span *neap_queue_take(struct neap_local *local);
+static inline struct neap_span *neap_queue_next(const struct neap_span *span)
+{
+    return atomic_load_explicit(&neap_span_cold(span)->queue_next,
+                                memory_order_relaxed);
+}
+void neap_queue_out(struct neap_span *span);
+
 /* In the child of a fork: queues anew. Caller holds the lock. */
 void neap_queue_anew(void);
 
@@ -53,8 +66,9 @@ void neap_queue_anew(void);
  * written into free ones is looked for later.)
  */
 bool neap_queue_is_over(struct neap_span *span); /* all carved blocks were freed so */
-/* Its heap, which has one more such span now, has not looked for a while. */
-bool neap_queue_waits_long(struct neap_local *owner, struct neap_span *span);
+/* The heap, which has one more such span of so many units now, has not looked for a
+ * while. */
+bool neap_queue_waits_long(struct neap_local *owner, uint32_t units);
 void neap_queue_purge(struct neap_span *span);
 
 #endif

@@ -29,7 +29,7 @@
  * the thread that owns its heap (or, if the heap is dead, to who holds the lock);
  * `remote` and `queued` to all, atomically; runs, segments, the map and metadata to who
  * holds the lock. A span's structure never becomes something else, so that a late look
- * at it from another thread finds a span, though maybe another one (see local.c,
+ * at it from another thread finds a span, though maybe another one (see queue.h,
  * queue).
  */
 #ifndef NEAP_LIBHOOK_HEAP_TYPES_H
@@ -131,7 +131,7 @@ enum neap_queued {
 
 /* What only slower ways need. */
 struct neap_span_cold {
-    struct neap_span *_Atomic queue_next; /* in the queue it is in, see local.c */
+    struct neap_span *_Atomic queue_next; /* in the queue it is in, see queue.h */
     _Atomic uint32_t queued;              /* neap_queued */
     _Atomic uint32_t marks;               /* neap_heap_mark */
     struct neap_segment *segment;
@@ -233,7 +233,7 @@ struct neap_local {
     _Atomic size_t waiting; /* units in the queue that hold nothing any more */
     _Atomic uint32_t state __attribute__((aligned(64)));
     uint32_t number;
-    bool stale; /* dead by a fork: its lists are not to be trusted, see local.c */
+    bool stale; /* dead by a fork: its lists are not to be trusted, see queue.h */
     struct neap_local *next;      /* all of them */
     struct neap_local *next_dead; /* of those that are dead */
 };

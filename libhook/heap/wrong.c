@@ -66,7 +66,7 @@ static void is_there(struct neap_span *span, uintptr_t address, uint64_t served,
             atomic_load_explicit(&place.note->alloc_stack, memory_order_relaxed);
         ret->free_stack =
             atomic_load_explicit(&place.note->free_stack, memory_order_relaxed);
-    } else if (index >= __atomic_load_n(&span->carved, __ATOMIC_RELAXED)) {
+    } else if (index >= atomic_load_explicit(&span->carved, memory_order_relaxed)) {
         return;
     }
     ret->block = place.block;
