@@ -383,6 +383,48 @@ static void unmarked_spans_are_not_told_of(void **state)
     assert_int_equal(told, 0);
 }
 
+/* ---- huge pages by choice ---- */
+
+static unsigned advised[MADV_NOHUGEPAGE + 1];
+
+static void count_advice(const struct neap_heap_change *change)
+{
+    if (change->op == NEAP_HEAP_MADVISE && change->flags <= MADV_NOHUGEPAGE)
+        advised[change->flags]++;
+}
+
+static const struct neap_heap_observer advice_alone = {.changed = count_advice};
+
+/* Each way of growing says what was chosen, and nothing by itself. */
+static void huge_pages_are_as_chosen(void **state)
+{
+    static const enum neap_heap_thp chosen[] = {
+        NEAP_HEAP_THP_SYSTEM, NEAP_HEAP_THP_ALWAYS, NEAP_HEAP_THP_NEVER};
+
+    (void)state;
+    neap_heap_observe(&advice_alone);
+    for (unsigned i = 0; i < 3; i++) {
+        void *small[64], *large;
+        unsigned always, never;
+
+        neap_heap_trim(0);
+        neap_pool_settings.thp = chosen[i];
+        memset(advised, 0, sizeof(advised));
+        for (unsigned j = 0; j < 64; j++)
+            small[j] = neap_heap_malloc(900000);
+        large = neap_heap_malloc(40 * MIB);
+        always = advised[MADV_HUGEPAGE];
+        never = advised[MADV_NOHUGEPAGE];
+        neap_heap_free(large);
+        for (unsigned j = 0; j < 64; j++)
+            neap_heap_free(small[j]);
+        assert_true(chosen[i] == NEAP_HEAP_THP_ALWAYS ? always >= 2 : always == 0);
+        assert_true(chosen[i] == NEAP_HEAP_THP_NEVER ? never >= 2 : never == 0);
+    }
+    neap_pool_settings.thp = NEAP_HEAP_THP_SYSTEM;
+    neap_heap_observe(&heap_counting);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +432,7 @@ int main(void)
         cmocka_unit_test(frees_of_marked_blocks_are_told_once),
         cmocka_unit_test(realloc_of_a_marked_block_is_told_when_it_moves),
         cmocka_unit_test(unmarked_spans_are_not_told_of),
+        cmocka_unit_test(huge_pages_are_as_chosen),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
