@@ -16,6 +16,7 @@
 
 #include "libhook/enter.h"
 #include "libhook/entry.h"
+#include "libhook/heap/heap.h"
 #include "libhook/samples.h"
 
 static void *out_of_memory(void)
@@ -344,7 +345,16 @@ NEAP_ENTRY void neap_free(void *block)
     }
 }
 
-/* C23. glibc has them from 2.41 on; before, they are free with a hint. */
+/*
+ * C23. glibc has them from 2.41 on; before, they are free with a hint. Our own
+ * allocator refuses a size that is wrong: it is asked before anything is told of a free
+ * that does not come to pass.
+ */
+NEAP_ALWAYS_INLINE bool is_refused(void *block, size_t size)
+{
+    return neap_real.heap && !neap_heap_is_sized(block, size);
+}
+
 NEAP_EXPORT void free_sized(void *block, size_t size);
 NEAP_EXPORT void free_sized(void *block, size_t size)
 {
@@ -355,6 +365,8 @@ NEAP_EXPORT void free_sized(void *block, size_t size)
         free(block);
         return;
     }
+    if (is_refused(block, size))
+        return;
     entered = !neap_gate_frees(block) && enter_free(tls, block);
     neap_real.free_sized(block, size);
     if (entered)
@@ -371,6 +383,8 @@ NEAP_EXPORT void free_aligned_sized(void *block, size_t align, size_t size)
         free(block);
         return;
     }
+    if (is_refused(block, size))
+        return;
     entered = !neap_gate_frees(block) && enter_free(tls, block);
     neap_real.free_aligned_sized(block, align, size);
     if (entered)

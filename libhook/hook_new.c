@@ -47,12 +47,11 @@ struct next {
 };
 
 /* Does everybody get the standard's plain form, past us? */
-static bool plain_is_standard(const char *symbol, const void *ours, const void *caller)
+static bool plain_is_standard(const char *symbol, const void *caller)
 {
-    const void *first = dlsym(RTLD_DEFAULT, symbol);
     const void *next = neap_real_find(symbol, caller);
 
-    return first == ours && next && neap_real_is_standard(next);
+    return neap_real_is_behind_us(symbol) && next && neap_real_is_standard(next);
 }
 
 static NEAP_COLD void find(struct next *next, const char *symbol, const void *caller)
@@ -68,11 +67,10 @@ static NEAP_COLD void find(struct next *next, const char *symbol, const void *ca
     if (neap_real.heap && next->found && neap_real_is_allocators(next->found))
         next->found = neap_real_find_standard(symbol);
     /* A program with its own malloc gets it from the library's new as well. */
-    next->standard = next->found && neap_real_is_standard(next->found) &&
-                     neap_real_is_behind_us("malloc") &&
-                     neap_real_is_behind_us("free") &&
-                     plain_is_standard("_Znwm", (const void *)_Znwm, caller) &&
-                     plain_is_standard("_ZdlPv", (const void *)_ZdlPv, caller);
+    next->standard =
+        next->found && neap_real_is_standard(next->found) &&
+        neap_real_is_behind_us("malloc") && neap_real_is_behind_us("free") &&
+        plain_is_standard("_Znwm", caller) && plain_is_standard("_ZdlPv", caller);
     next->by_name = next->standard && !neap_real_is_allocators(next->found);
     __atomic_store_n(&next->ready, true, __ATOMIC_RELEASE);
     tls->busy = busy;

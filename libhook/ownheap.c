@@ -11,23 +11,14 @@
  */
 #include "libhook/ownheap.h"
 
-#include <limits.h>
-#include <malloc.h>
 #include <pthread.h>
-#include <string.h>
 
 #include "libhook/enter.h"
 #include "libhook/heap/heap.h"
+#include "libhook/heap/stats.h"
 #include "libhook/marks.h"
 #include "libhook/samples.h"
 #include "libhook/unwind.h"
-
-/* libhook/heap/stats.h; without them nobody answers. */
-#define STATS __attribute__((weak))
-STATS struct mallinfo2 neap_heap_mallinfo2(void);
-STATS int neap_heap_info(int options, FILE *file);
-STATS void neap_heap_stats(void);
-STATS bool neap_heap_option(int parameter, int value);
 
 /* ---- what waits ---- */
 
@@ -186,6 +177,9 @@ static void mistaken(const struct neap_heap_error *error)
     uint8_t busy = tls->busy;
     bool found;
 
+    /* The heap's own records, not the program's blocks: only said, as no row fits. */
+    if (!kinds[error->kind])
+        return;
     if (!may_record(tls)) {
         if (!neap_real.off)
             neap_emit_nested(tls);
@@ -243,35 +237,17 @@ static void freed(void *block)
 
 /* ---- in place of the next allocator ---- */
 
-static int option(int parameter, int value)
+static void free_right(void *block, size_t size)
 {
-    return neap_heap_option ? neap_heap_option(parameter, value) : 0;
+    (void)size;
+    neap_heap_free(block);
 }
 
-static int trim(size_t pad)
+static void free_aligned_right(void *block, size_t align, size_t size)
 {
-    return neap_heap_trim(pad);
-}
-
-static int clamp(size_t value)
-{
-    return value > INT_MAX ? INT_MAX : (int)value;
-}
-
-static struct mallinfo info(void)
-{
-    struct mallinfo2 all = neap_heap_mallinfo2();
-
-    return (struct mallinfo){.arena = clamp(all.arena),
-                             .ordblks = clamp(all.ordblks),
-                             .smblks = clamp(all.smblks),
-                             .hblks = clamp(all.hblks),
-                             .hblkhd = clamp(all.hblkhd),
-                             .usmblks = clamp(all.usmblks),
-                             .fsmblks = clamp(all.fsmblks),
-                             .uordblks = clamp(all.uordblks),
-                             .fordblks = clamp(all.fordblks),
-                             .keepcost = clamp(all.keepcost)};
+    (void)align;
+    (void)size;
+    neap_heap_free(block);
 }
 
 static void serve(void)
@@ -282,20 +258,20 @@ static void serve(void)
     SERVE(realloc);
     SERVE(reallocarray);
     SERVE(free);
-    SERVE(free_sized);
-    SERVE(free_aligned_sized);
     SERVE(posix_memalign);
     SERVE(aligned_alloc);
     SERVE(memalign);
     SERVE(valloc);
     SERVE(pvalloc);
 #undef SERVE
+    neap_real.free_sized = free_right; /* the size was asked for, see hook_malloc.c */
+    neap_real.free_aligned_sized = free_aligned_right;
     neap_real.malloc_usable_size = neap_heap_usable_size;
-    neap_real.mallopt = option;
-    neap_real.malloc_trim = trim;
+    neap_real.mallopt = neap_heap_option;
+    neap_real.malloc_trim = neap_heap_trim;
     neap_real.malloc_stats = neap_heap_stats;
     neap_real.malloc_info = neap_heap_info;
-    neap_real.mallinfo = neap_heap_mallinfo2 ? info : NULL;
+    neap_real.mallinfo = neap_heap_mallinfo;
     neap_real.mallinfo2 = neap_heap_mallinfo2;
 }
 

@@ -2,8 +2,10 @@
 #include "libhook/real.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "libhook/gate.h"
 #include "libhook/modules.h"
@@ -128,13 +130,37 @@ void *neap_real_find_standard(const char *symbol)
     return found;
 }
 
+/* Is there nothing before us but the program? */
+static bool is_first_library(void)
+{
+    const struct link_map *map;
+    Dl_info ours;
+    void *found = NULL;
+
+    if (!dladdr1(&neap_real, &ours, &found, RTLD_DL_LINKMAP) || !found)
+        return false;
+    map = ((const struct link_map *)found)->l_prev;
+    /* The kernel's page of code is in the list, and nobody looks there. */
+    if (map && map->l_addr && map->l_addr == getauxval(AT_SYSINFO_EHDR))
+        map = map->l_prev;
+    return map && !map->l_prev;
+}
+
 bool neap_real_is_behind_us(const char *symbol)
 {
     const void *found = dlsym(RTLD_DEFAULT, symbol);
     Dl_info first, ours;
+    void *entry = NULL;
 
-    return found && dladdr(found, &first) && dladdr(&neap_real, &ours) &&
-           first.dli_fbase == ours.dli_fbase;
+    if (!found || !dladdr1(found, &first, &entry, RTLD_DL_SYMENT) ||
+        !dladdr(&neap_real, &ours))
+        return false;
+    if (first.dli_fbase == ours.dli_fbase)
+        return true;
+    /* A program that does not move (python3, cc1) and takes a function's address gives
+     * the one of its own jump to it, which goes to the first library that has it. */
+    return entry && ((const ElfW(Sym) *)entry)->st_shndx == SHN_UNDEF &&
+           is_first_library();
 }
 
 bool neap_real_is_allocators(const void *function)

@@ -13,6 +13,7 @@
 #include "libhook/heap/large.h"
 #include "libhook/heap/local.h"
 #include "libhook/heap/map.h"
+#include "libhook/heap/queue.h"
 #include "libhook/heap/span.h"
 #include "libhook/heap/start.h"
 
@@ -186,6 +187,43 @@ void *neap_heap_pvalloc(size_t size)
 
 /* ---- free ---- */
 
+/* A block of the caller's own: back to the heap's stack, if there is room. */
+NEAP_ALWAYS_INLINE void free_own(struct neap_local *local, struct neap_span *span,
+                                 void *block, uint32_t index)
+{
+    struct neap_kind *kind = &local->kind[span->class];
+    struct neap_entry *entry = kind->top;
+    _Atomic uint64_t *word = &span->live[index >> 6];
+    uint64_t bit = 1ull << (index & 63);
+    uint64_t live = atomic_load_explicit(word, memory_order_relaxed);
+
+    if (NEAP_UNLIKELY(!(live & bit))) {
+        neap_check_wrong_free(block);
+        return;
+    }
+    atomic_store_explicit(word, live ^ bit, memory_order_relaxed);
+    if (NEAP_LIKELY(entry != kind->end)) {
+        kind->top = entry + 1;
+        *entry = (struct neap_entry){block, word, bit};
+    } else {
+        neap_local_give(local, span, index);
+    }
+}
+
+/*
+ * Is it one of the caller's that takes the slow way for its marks alone? Then it goes
+ * on as any other: to collect what nobody has freed costs 20 ns. With the last mark
+ * gone the slow way is taken to its end, which makes the next free a fast one.
+ */
+NEAP_ALWAYS_INLINE bool is_only_marked(struct neap_span *span)
+{
+    struct neap_span_cold *cold = neap_span_cold(span);
+
+    return neap_local_owner(span) == neap_local &&
+           atomic_load_explicit(&cold->marks, memory_order_relaxed) &&
+           atomic_load_explicit(&cold->queued, memory_order_relaxed) == NEAP_QUEUED_NOT;
+}
+
 static __attribute__((noinline)) void free_slowly(void *block, struct neap_span *span)
 {
     uint32_t index;
@@ -193,8 +231,14 @@ static __attribute__((noinline)) void free_slowly(void *block, struct neap_span 
     if (!block)
         return;
     if (span &&
-        atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed))
+        atomic_load_explicit(&neap_span_cold(span)->marks, memory_order_relaxed)) {
         neap_check_marked(block);
+        if (NEAP_LIKELY(is_only_marked(span) &&
+                        neap_span_index(span, (uintptr_t)block, &index))) {
+            free_own(neap_local, span, block, index);
+            return;
+        }
+    }
     if (NEAP_UNLIKELY(neap_check_level != 0) && neap_check_frees(span, block))
         return;
     if (span && span->state == NEAP_SPAN_SMALL) {
@@ -210,10 +254,6 @@ void neap_heap_free(void *block)
 {
     struct neap_span *span = neap_map_find((uintptr_t)block);
     struct neap_local *local = neap_local;
-    struct neap_kind *kind;
-    struct neap_entry *entry;
-    _Atomic uint64_t *word;
-    uint64_t live, bit;
     uint32_t index;
 
     if (NEAP_UNLIKELY(!span ||
@@ -223,28 +263,18 @@ void neap_heap_free(void *block)
         free_slowly(block, span);
         return;
     }
-    word = &span->live[index >> 6];
-    bit = 1ull << (index & 63);
-    live = atomic_load_explicit(word, memory_order_relaxed);
-    if (NEAP_UNLIKELY(!(live & bit))) {
-        neap_check_wrong_free(block);
-        return;
-    }
-    atomic_store_explicit(word, live ^ bit, memory_order_relaxed);
-    kind = &local->kind[span->class];
-    entry = kind->top;
-    if (NEAP_LIKELY(entry != kind->end)) {
-        kind->top = entry + 1;
-        *entry = (struct neap_entry){block, word, bit};
-    } else {
-        neap_local_give(local, span, index);
-    }
+    free_own(local, span, block, index);
 }
 
 /* C23: the size is the program's word for what it freed; a wrong one is an error. */
+bool neap_heap_is_sized(void *block, size_t size)
+{
+    return !block || neap_check_size(block, size);
+}
+
 void neap_heap_free_sized(void *block, size_t size)
 {
-    if (block && neap_check_size(block, size))
+    if (neap_heap_is_sized(block, size))
         neap_heap_free(block);
 }
 

@@ -66,6 +66,8 @@ bool neap_check_canary(const struct neap_place *place, uint64_t word,
     if (atomic_load_explicit(&place->note->word, memory_order_relaxed) != word)
         return false;
     about(place, size, ret);
+    /* It is live, or was until now: the free that finds this is no earlier one. */
+    ret->free_stack = 0;
     ret->kind = NEAP_HEAP_OVERFLOW;
     ret->address = changed;
     neap_fill(NEAP_FILL_CANARY, changed, place->block + size + length - changed);

@@ -35,6 +35,13 @@ size_t neap_heap_usable_size(void *block); /* 0 for NULL and what is not ours */
 
 #pragma GCC visibility pop
 
+/* ---- sized frees ---- */
+
+/* The first half of free_sized, for who has to know before he frees: is the size right?
+ * If not it is told, and the block is to stay as it is. True as well for what is no
+ * block; that is free's to tell. */
+bool neap_heap_is_sized(void *block, size_t size);
+
 /* ---- giving back, settings ---- */
 
 /* Give back what is free, but for `pad` bytes at the break. 1: something was; else 0.

@@ -105,9 +105,10 @@ def test_preload_of_the_user_is_kept(tmp_path_factory: pytest.TempPathFactory) -
     assert rest == [libc]
 
 
-def test_statistics_of_the_allocator(record: Record) -> None:
+@pytest.mark.parametrize("allocator", ["app", "neap"])
+def test_statistics_of_the_allocator(record: Record, allocator: str) -> None:
     """mallinfo and its like stand before the C library's, and speak of what serves."""
-    run = record(target("statistics")).expect(0)
+    run = record(target("statistics"), options=["--allocator", allocator]).expect(0)
     said = dict(line.split() for line in run.stdout.splitlines())
     assert list(said) == [
         *("mallopt", "mallinfo2", "mallinfo", "malloc_info", "malloc_trim")

@@ -87,14 +87,19 @@ int main()
 """
 
 
-@pytest.mark.parametrize("option", ["--interval=exact", "--interval=1", "--dormant"])
+@pytest.mark.parametrize("fixed", ["-pie", "-no-pie"])
+@pytest.mark.parametrize(
+    "option", ["--interval=exact", "--interval=1", "--dormant", "--allocator=neap"]
+)
 def test_new_is_over_the_programs_malloc(
-    record: Record, tmp_path: Path, option: str
+    record: Record, tmp_path: Path, option: str, fixed: str
 ) -> None:
     """operator new takes its memory from where the program has it, not from libc."""
     (tmp_path / "own.cc").write_text(ARENA)
     program = tmp_path / "own"
-    execute(["g++", "-w", tmp_path / "own.cc", "-o", program]).expect(0)
+    pic = "-fPIE" if fixed == "-pie" else "-fno-pie"
+    words = ["g++", "-w", pic, fixed, tmp_path / "own.cc", "-o", program]
+    execute(words).expect(0)
     run = record([str(program)], options=[option]).expect(0)
     assert run.stdout == "done\n"
     assert run.rec.process()["allocator"] == "own"

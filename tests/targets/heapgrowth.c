@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blocks that no allocator has in store, so that it must grow for them. Prints where
- * they are, and what the kernel says of the break:
+ * they are, what the allocator says it has from the kernel, and what the kernel says of
+ * the break:
  *
  *     block ADDRESS SIZE FUNCTION
+ *     mapped BYTES
  *     break START NOW
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/syscall.h>
 
 #include "tests/targets/target.h"
@@ -65,6 +68,8 @@ static unsigned long break_start(void)
 
 int main(void)
 {
+    struct mallinfo2 info;
+
     for (int i = 0; i < LARGE; i++) {
         large[i] = grow_large((40 + (size_t)i) * MIB);
         line(large[i], (40 + (size_t)i) * MIB, "grow_large");
@@ -76,6 +81,8 @@ int main(void)
     large[0] = resize(large[0], 100 * MIB);
     line(large[0], 100 * MIB, "resize");
     give_back(large[1]);
+    info = mallinfo2();
+    say("mapped %zu\n", info.arena + info.hblkhd);
     say("break %lu %lu\n", break_start(), (unsigned long)syscall(SYS_brk, 0));
     _exit(0);
 }

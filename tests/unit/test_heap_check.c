@@ -224,7 +224,7 @@ static void one_byte_beyond(void)
             neap_heap_free(block);
             EXPECT(++count, NEAP_HEAP_OVERFLOW, block + sizes[i] + k);
             CHECK(last()->block == (uintptr_t)block && last()->size == sizes[i]);
-            CHECK(last()->alloc_stack == 100 + i);
+            CHECK(last()->alloc_stack == 100 + i && last()->free_stack == 0);
         }
     }
     neap_check_finish();

@@ -221,6 +221,24 @@ static void another_frees(void)
     VERIFY();
 }
 
+/* Beside a marked block frees are quick, and as closely looked at. */
+static void beside_a_mark(void)
+{
+    char *marked = allocate(100);
+
+    neap_heap_mark(marked);
+    small_kinds();
+    child_error_count = 0;
+    another_frees();
+    child_error_count = 0;
+    neap_heap_unmark(marked);
+    neap_heap_free(marked);
+    CHECK(child_error_count == 0);
+    neap_heap_free(marked);
+    EXPECT(1, NEAP_HEAP_DOUBLE_FREE, marked);
+    VERIFY();
+}
+
 static void test_kinds(void **state)
 {
     (void)state;
@@ -230,6 +248,7 @@ static void test_kinds(void **state)
         child_run(level, elsewhere);
         child_run(level, resized);
         child_run(level, another_frees);
+        child_run(level, beside_a_mark);
     }
     for (unsigned level = 0; level <= 2; level++) {
         child_run(level, large_kinds);
