@@ -146,7 +146,7 @@ static void thread_ends(void *heap)
     neap_unlock();
 }
 
-/* Blocks on a stack: up to 8 KiB of a class, but at least one and at most 32. */
+/* Blocks on a stack: up to 32 KiB of a class, but at least one and at most 64. */
 static unsigned room_of(unsigned class)
 {
     unsigned room = 32768 / neap_class_size(class);
