@@ -205,6 +205,8 @@ NEAP_ALWAYS_INLINE void free_own(struct neap_local *local, struct neap_span *spa
     if (NEAP_LIKELY(entry != kind->end)) {
         kind->top = entry + 1;
         *entry = (struct neap_entry){block, word, bit};
+        if (NEAP_UNLIKELY(local->ticks-- == 0))
+            neap_local_tick(local);
     } else {
         neap_local_give(local, span, index);
     }

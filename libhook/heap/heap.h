@@ -138,9 +138,9 @@ struct neap_heap_options {
     enum neap_heap_thp thp;
 };
 
-/* Defaults, then what NEAP_HEAP_CHECK, NEAP_HEAP_ERROR (continue, abort), NEAP_HEAP_THP
- * (system, always, never) and NEAP_HEAP_DELAY (milliseconds) say; what makes no sense
- * is passed over. */
+/* Defaults, then what NEAP_HEAP_CHECK (above 3: 3), NEAP_HEAP_ERROR (continue, abort),
+ * NEAP_HEAP_THP (system, always, never) and NEAP_HEAP_DELAY (milliseconds) say; what
+ * makes no sense is passed over. */
 void neap_heap_options_from(char *const *env, struct neap_heap_options *ret);
 
 /* Before the first allocation, or it begins by itself with what the environment says.

@@ -44,6 +44,16 @@ struct neap_local *neap_local_mine(void)
     return mine;
 }
 
+void neap_local_tick(struct neap_local *local)
+{
+    local->ticks = NEAP_TICKS;
+    if (!neap_pool_is_due())
+        return;
+    neap_lock();
+    neap_pool_settle();
+    neap_unlock();
+}
+
 void neap_local_look(struct neap_local *local, struct neap_span *span)
 {
     if (neap_span_cold(span)->limit == NEAP_LIMIT_FULL) {
@@ -295,6 +305,10 @@ void *neap_local_refill(unsigned class, bool *fresh)
     *fresh = false;
     if (!local)
         return NULL;
+    if (local->ticks < 16)
+        neap_local_tick(local);
+    else
+        local->ticks -= 16;
     kind = &local->kind[class];
     /* Where the heap is hidden it is asked here first of all. */
     if (kind->free)

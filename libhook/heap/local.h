@@ -57,6 +57,13 @@ NEAP_ALWAYS_INLINE void *neap_kind_take(struct neap_kind *kind)
     return (void *)(kind->first + (uintptr_t)__builtin_ctzll(free) * kind->size);
 }
 
+/*
+ * Time passes for the pool only when somebody looks: a heap that lives on what it has
+ * at hand does so now and then, or what was freed before would stay for ever.
+ */
+#define NEAP_TICKS 1024u
+void neap_local_tick(struct neap_local *local);
+
 /* A block that is held but not live, back to its span, which is `local`'s. */
 NEAP_ALWAYS_INLINE void neap_local_give(struct neap_local *local,
                                         struct neap_span *span, uint32_t index)
@@ -69,6 +76,8 @@ NEAP_ALWAYS_INLINE void neap_local_give(struct neap_local *local,
     atomic_store_explicit(word, held, memory_order_relaxed);
     if (NEAP_UNLIKELY(held < cold->limit))
         neap_local_look(local, span);
+    if (NEAP_UNLIKELY(local->ticks-- == 0))
+        neap_local_tick(local);
 }
 
 /* Bits of word `word` that are carved. */

@@ -81,16 +81,11 @@ static void give_back(struct neap_span *run, uint32_t keep)
     neap_run_in(run);
 }
 
-/* The clock costs as much as the rest of giving a span: now and then is enough. */
-static void settle(void)
+void neap_pool_settle(void)
 {
-    static uint32_t second_ms, skipped;
+    static uint32_t second_ms;
     uint32_t now_ms, seconds;
 
-    if (++skipped % 16 != 0 &&
-        neap_pools[NEAP_POOL_SMALL].dirty <= budget_of(&neap_pools[NEAP_POOL_SMALL]) &&
-        neap_pools[NEAP_POOL_LARGE].dirty <= budget_of(&neap_pools[NEAP_POOL_LARGE]))
-        return;
     now_ms = neap_os_now_ms();
     neap_run_now_ms = now_ms;
     seconds = (now_ms - second_ms) / 1000;
@@ -112,6 +107,26 @@ static void settle(void)
              i++)
             give_back(pool->oldest, 0);
     }
+}
+
+/* The clock costs as much as the rest of giving a span: now and then is enough. */
+static void settle(void)
+{
+    static uint32_t skipped;
+
+    if (++skipped % 16 == 0 ||
+        neap_pools[NEAP_POOL_SMALL].dirty > budget_of(&neap_pools[NEAP_POOL_SMALL]) ||
+        neap_pools[NEAP_POOL_LARGE].dirty > budget_of(&neap_pools[NEAP_POOL_LARGE]))
+        neap_pool_settle();
+}
+
+bool neap_pool_is_due(void)
+{
+    uint32_t wait_ms = neap_pool_settings.delay_ms / 4;
+
+    return neap_os_now_ms() -
+               atomic_load_explicit(&neap_run_now_ms, memory_order_relaxed) >=
+           (wait_ms < 250 ? wait_ms : 250);
 }
 
 void neap_pool_trim(size_t pad)

@@ -35,6 +35,11 @@ bool neap_pool_resize(struct neap_span *span, uint32_t units);
  * all. False: it cannot be, and nothing has changed. Its map is the caller's. */
 bool neap_pool_remap(struct neap_span *span, uint32_t units);
 
+/* Has nobody looked at the clock for long enough that something may be due? Without the
+ * lock. Then, with it: give back what is. */
+bool neap_pool_is_due(void);
+void neap_pool_settle(void);
+
 /* Give back all that is free, but for so many bytes at the break. Unlocks and locks
  * again. */
 void neap_pool_trim(size_t pad);

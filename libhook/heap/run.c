@@ -8,7 +8,7 @@
 
 struct neap_pool_state neap_pools[NEAP_POOLS];
 struct neap_segment *neap_segments;
-uint32_t neap_run_now_ms;
+_Atomic uint32_t neap_run_now_ms;
 struct neap_pool_counts neap_pool_counts;
 
 /* ---- bins ---- */

@@ -36,7 +36,7 @@ static inline struct neap_pool_state *neap_pool_of(const struct neap_span_cold *
 }
 
 /* The time when somebody last looked at the clock: runs are dated by it. */
-extern uint32_t neap_run_now_ms;
+extern _Atomic uint32_t neap_run_now_ms;
 
 /* A run that is long enough, and hardly longer. NULL: there is none. */
 struct neap_span *neap_run_find(enum neap_pool pool, uint32_t units);

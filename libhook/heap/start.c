@@ -46,7 +46,7 @@ void neap_heap_options_from(char *const *env, struct neap_heap_options *ret)
     const char *thp = variable(env, "NEAP_HEAP_THP");
 
     *ret = (struct neap_heap_options){.delay_ms = 500};
-    number(variable(env, "NEAP_HEAP_CHECK"), 3, &ret->check);
+    number(variable(env, "NEAP_HEAP_CHECK"), INT32_MAX, &ret->check); /* 3 at most */
     number(variable(env, "NEAP_HEAP_DELAY"), INT32_MAX, &ret->delay_ms);
     ret->abort = strcmp(variable(env, "NEAP_HEAP_ERROR"), "abort") == 0;
     if (strcmp(thp, "always") == 0)

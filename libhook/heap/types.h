@@ -228,6 +228,7 @@ struct neap_local {
     struct neap_span *ready[NEAP_CLASSES]; /* the latest first */
     struct neap_span *idle[NEAP_CLASSES];  /* by cold->next alone */
     uint32_t idle_units;
+    uint32_t ticks; /* calls off the fast way until somebody looks at the clock */
     /* what others touch */
     struct neap_span *_Atomic queue __attribute__((aligned(64)));
     _Atomic size_t waiting; /* units in the queue that hold nothing any more */
