@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import BUILD, Result, clean_environment, execute, target, wait_until
+from harness import (
+    BUILD,
+    Record,
+    Result,
+    clean_environment,
+    execute,
+    target,
+    wait_until,
+)
 from test_real_programs import PROGRAMS, git_repository, python3
 
 LIBNEAPHEAP = BUILD / "lib" / "libneapheap.so"
@@ -96,6 +104,21 @@ def test_target(mode: tuple[str, ...], same: bool) -> None:
         run_both(target(*mode))
     else:
         execute(target(*mode), env=PRELOAD).expect(execute(target(*mode)).status)
+
+
+# A library's handlers around fork are asked for before the program's own: ours have to
+# be innermost all the same.
+@pytest.mark.parametrize("mode", ["allocate", "join"])
+def test_fork_handlers_that_use_the_heap(mode: str) -> None:
+    done = run_both(target("atforkers", mode))
+    assert int(done.stdout) > 0
+
+
+def test_fork_handlers_that_join_a_thread_are_recorded(record: Record) -> None:
+    run = record(target("atforkers", "join"), options=["--allocator", "neap"])
+    rec = run.expect(0).rec
+    assert {row["allocator"] for row in rec.processes()} == {"neap"}
+    assert len(rec.processes()) == 6
 
 
 def python_with_tests() -> str:

@@ -155,6 +155,33 @@ static void aligned_blocks_live_side_by_side(void **state)
     }
 }
 
+/* Both at once are more than a number of units holds: no run that is free may be taken
+ * for one that has so many, be it of small spans or of large blocks. */
+static void huge_alignment_of_a_huge_size_is_refused(void **state)
+{
+    static const size_t sizes[] = {60000, MIB, 8 * MIB};
+    void *blocks[2 * 3];
+
+    (void)state;
+    for (unsigned i = 0; i < 6; i++)
+        blocks[i] = neap_heap_malloc(sizes[i / 2]);
+    for (unsigned i = 0; i < 6; i += 2) /* the others hold the runs apart */
+        neap_heap_free(blocks[i]);
+    errno = MARK;
+    for (unsigned shift = 36; shift < 48; shift++) {
+        size_t align = (size_t)1 << shift;
+
+        for (unsigned i = 0; i < 3; i++) {
+            assert_refused(neap_heap_aligned_alloc(align, align + sizes[i]), ENOMEM);
+            assert_refused(neap_heap_memalign(align, align - sizes[i]), ENOMEM);
+            assert_refused(neap_heap_aligned_alloc(align, 4 * align + sizes[i]),
+                           ENOMEM);
+        }
+    }
+    for (unsigned i = 1; i < 6; i += 2)
+        neap_heap_free(blocks[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +190,7 @@ int main(void)
         cmocka_unit_test_teardown(memalign_rounds_its_alignment_up, no_errors),
         cmocka_unit_test_teardown(valloc_and_pvalloc_give_pages, no_errors),
         cmocka_unit_test_teardown(aligned_blocks_live_side_by_side, no_errors),
+        cmocka_unit_test_teardown(huge_alignment_of_a_huge_size_is_refused, no_errors),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);

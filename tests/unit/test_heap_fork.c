@@ -186,6 +186,58 @@ static void clear_table(void)
 
 /* ---- tests ---- */
 
+#define LONE_FORKS  (HEAP_SANITIZED ? 60u : 600u)
+#define LONE_BLOCKS 3000u
+
+static int allocate(void)
+{
+    for (unsigned i = 0; i < LONE_BLOCKS; i++)
+        if (!neap_heap_malloc(2048))
+            return LOST;
+    return neap_heap_verify() ? NOT_WHOLE : FINE;
+}
+
+static void *fork_without_a_heap(void *arg)
+{
+    for (unsigned i = 0; i < LONE_FORKS && !atomic_load(&wrong); i++) {
+        int status = 0;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            alarm(10);
+            _exit(allocate());
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+            WEXITSTATUS(status) != FINE)
+            atomic_fetch_add(&wrong, 1);
+    }
+    atomic_store(&stop, true);
+    return arg;
+}
+
+/* There is one heap, and it is not the forking thread's: its owner may be in the middle
+ * of anything that needs no lock. First of the tests, as others' threads have heaps. */
+static void forks_beside_the_only_heap(void **state)
+{
+    static void *blocks[20000];
+    pthread_t thread;
+
+    (void)state;
+    blocks[0] = neap_heap_malloc(1);
+    neap_heap_free(blocks[0]);
+    assert_int_equal(pthread_create(&thread, NULL, fork_without_a_heap, NULL), 0);
+    while (!atomic_load(&stop)) {
+        unsigned count = 0;
+
+        while (count < 20000 && !atomic_load(&stop))
+            blocks[count++] = neap_heap_malloc(2048);
+        while (count > 0)
+            neap_heap_free(blocks[--count]);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&wrong), 0);
+}
+
 static void forks_of_a_busy_process(void **state)
 {
     static int (*const children[])(unsigned) = {use_all, fork_again, just_end};
@@ -287,6 +339,7 @@ static void generations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forks_beside_the_only_heap),
         cmocka_unit_test(forks_of_a_busy_process),
         cmocka_unit_test(forks_by_several_threads),
         cmocka_unit_test(generations),

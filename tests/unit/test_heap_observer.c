@@ -4,9 +4,10 @@
  * what the heap says it has and what /proc/self/maps shows; the free of a marked block
  * is told once, before it happens, on the thread that frees.
  *
- * Links: tests/unit/heap_tools.c
+ * Links: tests/unit/heap_tools.c tests/unit/heap_ranges.c
  */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -23,121 +24,31 @@
 #include "libhook/heap/os.h"
 #include "libhook/heap/pool.h"
 #include "libhook/heap/walk.h"
+#include "tests/unit/heap_ranges.h"
 #include "tests/unit/heap_tools.h"
 
 #define MIB ((size_t)1 << 20)
 
-/* ---- the model: ranges, by address, none touching another ---- */
-
-#define RANGES 4096u
-static struct range {
-    uint64_t start, end;
-} ranges[RANGES];
-static unsigned range_count;
 static unsigned wrong;
 static unsigned seen[NEAP_HEAP_MADVISE + 1];
 static const void *allocating; /* the thread that is at it */
-
-static void remove_range(uint64_t start, uint64_t end)
-{
-    uint64_t left = end - start;
-
-    for (unsigned i = 0; i < range_count; i++) {
-        struct range *range = &ranges[i], old = *range;
-
-        if (old.end <= start || old.start >= end)
-            continue;
-        left -=
-            (old.end < end ? old.end : end) - (old.start > start ? old.start : start);
-        if (old.start < start && old.end > end) {
-            range->end = start;
-            if (range_count < RANGES)
-                ranges[range_count++] = (struct range){end, old.end};
-        } else if (old.start < start) {
-            range->end = start;
-        } else if (old.end > end) {
-            range->start = end;
-        } else {
-            *range = ranges[--range_count];
-            i--;
-        }
-    }
-    wrong += left != 0; /* something that was not there */
-}
-
-static void add_range(uint64_t start, uint64_t end)
-{
-    for (unsigned i = 0; i < range_count; i++) {
-        wrong += ranges[i].start < end && start < ranges[i].end;
-        if (ranges[i].end == start) {
-            start = ranges[i].start;
-            ranges[i--] = ranges[--range_count];
-        } else if (ranges[i].start == end) {
-            end = ranges[i].end;
-            ranges[i--] = ranges[--range_count];
-        }
-    }
-    if (range_count < RANGES)
-        ranges[range_count++] = (struct range){start, end};
-}
-
-static void brk_changed(const struct neap_heap_change *change)
-{
-    wrong += change->size && change->old_size;
-    wrong += change->address + change->old_size != change->old_address + change->size;
-    if (change->size)
-        add_range(change->old_address, change->address);
-    else
-        remove_range(change->address, change->old_address);
-}
-
-static void mremap_changed(const struct neap_heap_change *change)
-{
-    remove_range(change->old_address, change->old_address + change->old_size);
-    /* It takes the place of a mapping that was made for it. */
-    if (change->address != change->old_address)
-        remove_range(change->address, change->address + change->size);
-    add_range(change->address, change->address + change->size);
-}
 
 static void changed(const struct neap_heap_change *change)
 {
     wrong += allocating != __builtin_thread_pointer();
     wrong += change->op < NEAP_HEAP_MMAP || change->op > NEAP_HEAP_MADVISE;
     seen[change->op]++;
-    switch (change->op) {
-    case NEAP_HEAP_MMAP:
+    if (change->op == NEAP_HEAP_MMAP) {
         wrong += change->prot != (PROT_READ | PROT_WRITE);
         wrong += (change->flags & (MAP_PRIVATE | MAP_ANONYMOUS)) !=
                  (MAP_PRIVATE | MAP_ANONYMOUS);
-        add_range(change->address, change->address + change->size);
-        break;
-    case NEAP_HEAP_MUNMAP:
-        remove_range(change->address, change->address + change->size);
-        break;
-    case NEAP_HEAP_MREMAP:
-        mremap_changed(change);
-        break;
-    case NEAP_HEAP_BRK:
-        brk_changed(change);
-        break;
-    case NEAP_HEAP_MADVISE:
-        break;
     }
-}
-
-static uint64_t model_bytes(void)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < range_count; i++)
-        sum += ranges[i].end - ranges[i].start;
-    return sum;
+    heap_ranges_apply(change);
 }
 
 /* Is all of it there, to be read and written? Pages that end where the break does not
  * are there as a whole. */
-static bool in_maps(const struct range *range)
+static bool in_maps(const struct heap_range *range)
 {
     FILE *file = fopen("/proc/self/maps", "re");
     uint64_t at = range->start & ~4095ull;
@@ -163,19 +74,20 @@ static void agree(void)
     neap_heap_walk(NULL, false, &sum);
     assert_int_equal(sum.mapped, neap_os_mapped);
     assert_int_equal(wrong, 0);
-    assert_true(range_count < RANGES);
-    assert_int_equal(model_bytes(), neap_os_mapped);
-    for (unsigned i = 0; i < range_count; i++)
-        assert_true(in_maps(&ranges[i]));
+    assert_int_equal(heap_ranges_wrong, 0);
+    assert_true(heap_range_count < HEAP_RANGES);
+    assert_int_equal(heap_ranges_bytes(), neap_os_mapped);
+    for (unsigned i = 0; i < heap_range_count; i++)
+        assert_true(in_maps(&heap_ranges[i]));
     for (struct neap_segment *segment = neap_segments; segment;
          segment = segment->next) {
         unsigned i = 0;
 
-        while (i < range_count &&
-               !(ranges[i].start <= segment->start &&
-                 ranges[i].end >= segment->base + segment->units * NEAP_UNIT))
+        while (i < heap_range_count &&
+               !(heap_ranges[i].start <= segment->start &&
+                 heap_ranges[i].end >= segment->base + segment->units * NEAP_UNIT))
             i++;
-        assert_true(segment->units == 0 || i < range_count);
+        assert_true(segment->units == 0 || i < heap_range_count);
     }
 }
 
@@ -250,7 +162,7 @@ static void changes_add_up(void **state)
         if (i % 500 == 0)
             neap_heap_trim(i % 1000);
         if (i % 100 == 0)
-            assert_int_equal(model_bytes(), neap_os_mapped);
+            assert_int_equal(heap_ranges_bytes(), neap_os_mapped);
         if (i % 4000 == 0)
             agree();
         if (i % 3001 == 0)
@@ -383,6 +295,79 @@ static void unmarked_spans_are_not_told_of(void **state)
     assert_int_equal(told, 0);
 }
 
+/* ---- marks by others ---- */
+
+static struct {
+    void *_Atomic block, *_Atomic neighbour; /* handed to the one that marks */
+    void *_Atomic marked;
+    _Atomic unsigned told;
+    _Atomic bool stop;
+} others;
+
+static void freed_of_others(void *block)
+{
+    if (block == atomic_load(&others.marked)) {
+        atomic_fetch_add(&others.told, 1);
+        neap_heap_unmark(block);
+    }
+}
+
+static const struct neap_heap_observer marks_of_others = {.freed = freed_of_others};
+
+/* A free first, so that the owner collects while the mark is made; sooner or later. */
+static void *mark_of_others(void *arg)
+{
+    unsigned pause = 0;
+
+    while (!atomic_load(&others.stop)) {
+        void *block = atomic_exchange(&others.block, NULL);
+
+        if (!block) {
+            sched_yield();
+            continue;
+        }
+        neap_heap_free(atomic_load(&others.neighbour));
+        pause = (pause + 1) % 64;
+        for (unsigned i = 0; i < pause; i++)
+            atomic_signal_fence(memory_order_seq_cst);
+        neap_heap_mark(block);
+        atomic_store(&others.marked, block);
+    }
+    return arg;
+}
+
+static void marks_by_another_thread_are_told(void **state)
+{
+    unsigned rounds = HEAP_STEPS_ALONE(40000), lost = 0;
+    pthread_t thread;
+
+    (void)state;
+    neap_heap_observe(&marks_of_others);
+    assert_int_equal(pthread_create(&thread, NULL, mark_of_others, NULL), 0);
+    for (unsigned i = 0; i < rounds; i++) {
+        void *block = neap_heap_malloc(64);
+        unsigned before = atomic_load(&others.told);
+
+        atomic_store(&others.neighbour, neap_heap_malloc(64));
+        atomic_store(&others.block, block);
+        for (unsigned j = 1; !atomic_load(&others.marked); j++) {
+            neap_heap_free(neap_heap_malloc(64)); /* which collects as well */
+            if (j % 256 == 0)
+                sched_yield();
+        }
+        neap_heap_free(block);
+        if (atomic_load(&others.told) != before + 1) {
+            lost++;
+            neap_heap_unmark(block);
+        }
+        atomic_store(&others.marked, NULL);
+    }
+    atomic_store(&others.stop, true);
+    pthread_join(thread, NULL);
+    neap_heap_observe(&heap_counting);
+    assert_int_equal(lost, 0);
+}
+
 /* ---- huge pages by choice ---- */
 
 static unsigned advised[MADV_NOHUGEPAGE + 1];
@@ -432,6 +417,7 @@ int main(void)
         cmocka_unit_test(frees_of_marked_blocks_are_told_once),
         cmocka_unit_test(realloc_of_a_marked_block_is_told_when_it_moves),
         cmocka_unit_test(unmarked_spans_are_not_told_of),
+        cmocka_unit_test(marks_by_another_thread_are_told),
         cmocka_unit_test(huge_pages_are_as_chosen),
     };
 
