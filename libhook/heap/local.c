@@ -90,7 +90,7 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
 {
     uint64_t bit = 1ull << index % 64, before;
     struct neap_local *owner = neap_local_owner(span);
-    bool dead = owner != mine && is_dead(owner), whole;
+    bool dead = owner != mine && is_dead(owner), whole, put;
     uint32_t units;
 
     if (!owner)
@@ -110,11 +110,12 @@ bool neap_local_free(struct neap_span *span, uint32_t index)
         neap_dead_freed(span, whole ? units : 0);
         return true;
     }
-    neap_queue_put(owner, span);
+    put = neap_queue_put(owner, span);
     if (NEAP_UNLIKELY(whole) && !neap_local_hidden &&
         neap_queue_waits_long(owner, units))
         neap_queue_purge(span);
-    neap_dead_help(owner);
+    if (put)
+        neap_dead_help(owner);
     return true;
 }
 

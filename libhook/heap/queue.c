@@ -13,7 +13,7 @@
 #include "libhook/heap/pool.h"
 #include "libhook/heap/span.h"
 
-void neap_queue_put(struct neap_local *local, struct neap_span *span)
+bool neap_queue_put(struct neap_local *local, struct neap_span *span)
 {
     struct neap_span_cold *cold = neap_span_cold(span);
     struct neap_span *first;
@@ -27,12 +27,13 @@ void neap_queue_put(struct neap_local *local, struct neap_span *span)
         !atomic_compare_exchange_strong_explicit(&cold->queued, &not, NEAP_QUEUED,
                                                  memory_order_seq_cst,
                                                  memory_order_seq_cst))
-        return;
+        return false;
     first = atomic_load_explicit(&local->queue, memory_order_relaxed);
     do {
         atomic_store_explicit(&cold->queue_next, first, memory_order_relaxed);
     } while (!atomic_compare_exchange_weak_explicit(
         &local->queue, &first, span, memory_order_seq_cst, memory_order_relaxed));
+    return true;
 }
 
 uint32_t neap_queue_hold(struct neap_span_cold *cold)

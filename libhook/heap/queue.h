@@ -26,7 +26,8 @@ static inline struct neap_local *neap_local_owner(const struct neap_span *span)
                              ~NEAP_OWNER_SLOWLY);
 }
 
-void neap_queue_put(struct neap_local *local, struct neap_span *span);
+/* False: it was in one already, whose owner sees to it. */
+bool neap_queue_put(struct neap_local *local, struct neap_span *span);
 
 /* Nobody else may collect, or purge, what `queued` says is being worked on. Returns
  * what it said before; the caller stores something else than COLLECTING. */
