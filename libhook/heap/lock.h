@@ -8,7 +8,14 @@
 void neap_lock(void);
 void neap_unlock(void);
 
-/* In the child of a fork, where the lock is this thread's. */
-void neap_lock_forked(void);
+/*
+ * Around a fork: taken before it; given back in the parent, and in the child, where
+ * what was noted is the parent's to tell. In between the forking thread may take and
+ * give it again: handlers of libraries that registered theirs before us run then, and
+ * allocate.
+ */
+void neap_lock_fork(void);
+void neap_lock_fork_parent(void);
+void neap_lock_fork_child(void);
 
 #endif

@@ -279,6 +279,15 @@ static void futex(int operation, uint32_t value)
  * while. (1 000 short threads, four at a time on two CPUs: a fifth less time.) */
 #define SPINS 100
 
+/* The thread that holds the lock over a fork, by its thread pointer; 0: none does. */
+static _Atomic uintptr_t forking;
+
+static bool is_forking(void)
+{
+    return NEAP_UNLIKELY(atomic_load_explicit(&forking, memory_order_relaxed) ==
+                         (uintptr_t)__builtin_thread_pointer());
+}
+
 static void relax(void)
 {
 #if defined(__x86_64__)
@@ -288,6 +297,8 @@ static void relax(void)
 
 void neap_lock(void)
 {
+    if (is_forking())
+        return;
     for (int i = 0; i < SPINS; i++) {
         uint32_t free = 0;
 
@@ -333,6 +344,8 @@ void neap_unlock(void)
     struct neap_os_notes notes;
     uint32_t ticket;
 
+    if (is_forking())
+        return;
     if (NEAP_LIKELY(pending.count == 0)) {
         release();
         return;
@@ -343,8 +356,22 @@ void neap_unlock(void)
     tell_in_turn(&notes, ticket);
 }
 
-void neap_lock_forked(void)
+void neap_lock_fork(void)
 {
+    neap_lock();
+    atomic_store_explicit(&forking, (uintptr_t)__builtin_thread_pointer(),
+                          memory_order_relaxed);
+}
+
+void neap_lock_fork_parent(void)
+{
+    atomic_store_explicit(&forking, 0, memory_order_relaxed);
+    neap_unlock();
+}
+
+void neap_lock_fork_child(void)
+{
+    atomic_store_explicit(&forking, 0, memory_order_relaxed);
     /* Nobody else is here to wait. What the parent had noted it tells itself. */
     pending.count = 0;
     atomic_store_explicit(&told, atomic_load_explicit(&tickets, memory_order_relaxed),

@@ -89,19 +89,19 @@ void neap_heap_observe(const struct neap_heap_observer *observer)
 void neap_heap_fork_prepare(void)
 {
     neap_heap_start();
-    neap_lock();
+    neap_lock_fork();
     neap_local_forks();
 }
 
 void neap_heap_fork_parent(void)
 {
-    neap_unlock();
+    neap_lock_fork_parent();
 }
 
 void neap_heap_fork_child(void)
 {
     neap_local_forked();
-    neap_lock_forked();
+    neap_lock_fork_child();
 }
 
 int neap_heap_trim(size_t pad)
