@@ -25,8 +25,9 @@
 #define TABLE   512u
 #define FORKS   (HEAP_SANITIZED ? 60u : 300u)
 
-/* TSan takes a thread of a child for one of its parent's that has the same stack. */
-#ifdef __SANITIZE_THREAD__
+/* TSan takes a thread of a child for one of its parent's that has the same stack; ASan
+ * does not take its own locks around a fork, and starting a thread allocates. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define CHILD_THREADS 0
 #else
 #define CHILD_THREADS 2
