@@ -14,30 +14,55 @@ void neap_emit_nested(struct neap_tls *tls)
         neap_record_lost(tls, 0);
 }
 
-void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
-                   const struct neap_emit_map *map)
+/* A record with a stack, between open_record and close_record. */
+struct opened {
+    uint64_t head, hash;
+    uint32_t delta, bytes; /* of the stack, in front of the record */
+};
+
+/* Where a record of `size` goes, behind its stack if `caller` is known. NULL: it is
+ * lost, and counted if anything is recorded. */
+static void *open_record(struct neap_tls *tls, const struct neap_context *caller,
+                         uint32_t size, struct opened *ret)
 {
-    struct neap_ev_map *record;
-    uint64_t head, hash = 0;
-    uint32_t delta, bytes = 0;
     uint8_t *room;
     bool multi;
 
-    if (!begin(tls, false, &delta, &multi)) {
+    *ret = (struct opened){0};
+    if (!begin(tls, false, &ret->delta, &multi)) {
         if (recording())
             neap_record_lost(tls, 0);
-        return;
+        return NULL;
     }
-    head = tls->head;
-    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*record), false);
+    ret->head = tls->head;
+    room = reserve(tls, &ret->head, NEAP_EV_SIZE_MAX + size, false);
     if (!room) {
         neap_record_lost(tls, 0);
-        return;
+        return NULL;
     }
     if (caller)
-        bytes = put_stack(tls, caller, room, &hash);
-    record = (struct neap_ev_map *)(void *)(room + bytes);
-    *record = (struct neap_ev_map){.head = neap_ev_head(NEAP_EV_MAP, 0, delta),
+        ret->bytes = put_stack(tls, caller, room, &ret->hash);
+    return room + ret->bytes;
+}
+
+static void close_record(struct neap_tls *tls, const struct opened *opened,
+                         uint32_t size)
+{
+    publish(tls, opened->head + opened->bytes + size);
+    sent_stack(tls, opened->bytes, opened->hash);
+    if (NEAP_UNLIKELY(tls->retired))
+        neap_lane_release(tls);
+}
+
+void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
+                   const struct neap_emit_map *map)
+{
+    struct opened opened;
+    struct neap_ev_map *record = open_record(tls, caller, sizeof(*record), &opened);
+
+    if (!record)
+        return;
+    *record = (struct neap_ev_map){.head = neap_ev_head(NEAP_EV_MAP, 0, opened.delta),
                                    .address = map->address,
                                    .size = map->size,
                                    .old_address = map->old_address,
@@ -46,50 +71,30 @@ void neap_emit_map(struct neap_tls *tls, const struct neap_context *caller,
                                    .prot = map->prot,
                                    .flags = map->flags,
                                    .fd = map->fd,
-                                   .stack = hash,
+                                   .stack = opened.hash,
                                    .source = map->source};
-    publish(tls, head + bytes + sizeof(*record));
-    sent_stack(tls, bytes, hash);
-    if (NEAP_UNLIKELY(tls->retired))
-        neap_lane_release(tls);
+    close_record(tls, &opened, sizeof(*record));
 }
 
 void neap_emit_memory_error(struct neap_tls *tls, const struct neap_context *caller,
                             const struct neap_emit_error *error)
 {
-    struct neap_ev_memory_error *record;
-    uint64_t head, hash = 0;
-    uint32_t delta, bytes = 0;
-    uint8_t *room;
-    bool multi;
+    struct opened opened;
+    struct neap_ev_memory_error *record =
+        open_record(tls, caller, sizeof(*record), &opened);
 
-    if (!begin(tls, false, &delta, &multi)) {
-        if (recording())
-            neap_record_lost(tls, 0);
+    if (!record)
         return;
-    }
-    head = tls->head;
-    room = reserve(tls, &head, NEAP_EV_SIZE_MAX + sizeof(*record), false);
-    if (!room) {
-        neap_record_lost(tls, 0);
-        return;
-    }
-    if (caller)
-        bytes = put_stack(tls, caller, room, &hash);
-    record = (struct neap_ev_memory_error *)(void *)(room + bytes);
     *record = (struct neap_ev_memory_error){
-        .head = neap_ev_head(NEAP_EV_MEMORY_ERROR, 0, delta),
+        .head = neap_ev_head(NEAP_EV_MEMORY_ERROR, 0, opened.delta),
         .address = error->address,
         .block = error->block,
         .size = error->size,
         .alloc_stack = error->alloc_stack,
         .free_stack = error->free_stack,
-        .stack = hash,
+        .stack = opened.hash,
         .kind = error->kind};
-    publish(tls, head + bytes + sizeof(*record));
-    sent_stack(tls, bytes, hash);
-    if (NEAP_UNLIKELY(tls->retired))
-        neap_lane_release(tls);
+    close_record(tls, &opened, sizeof(*record));
 }
 
 uint64_t neap_emit_stack(struct neap_tls *tls, const struct neap_context *caller)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * exec, posix_spawn, _exit: so that children are followed even when the program gives
- * them an environment of its own making, and so that an exit status is known.
+ * them an environment of its own making, and so that an exit status is known. And the
+ * handlers around fork, for the order of ours among them.
  *
  * The given environment is passed on untouched if it leads to us already. If not, a
  * copy of its vector with LD_PRELOAD and NEAP_SOCKET put in is made on the stack: a
@@ -307,4 +308,25 @@ NEAP_EXPORT void _exit(int status)
 NEAP_EXPORT void _Exit(int status)
 {
     leave(status);
+}
+
+/* ---- fork ---- */
+
+/*
+ * pthread_atfork, in the C library's words. Handlers run in the order of their
+ * registration, backwards before the fork; ours take the heap's lock, which a handler
+ * that ends a thread would wait for. So they are registered before the first of others:
+ * a library's constructor may come here before anything has allocated.
+ */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                      void *object);
+
+NEAP_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void),
+                                  void (*child)(void), void *object)
+{
+    if (!neap_real.ready && neap_tls.busy == NEAP_IDLE)
+        neap_life_begin();
+    return neap_real.register_atfork
+               ? neap_real.register_atfork(prepare, parent, child, object)
+               : ENOMEM;
 }

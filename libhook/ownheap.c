@@ -294,7 +294,8 @@ void neap_ownheap_begin(char *const *env)
     neap_heap_observe(&observer);
     if (!neap_heap_begin(&options))
         return;
-    /* First of all handlers: so the last before fork, and the first after it. */
+    /* Before anybody else's (hook_process.c): so the last before a fork, and the first
+     * after it. */
     pthread_atfork(neap_heap_fork_prepare, neap_heap_fork_parent, neap_heap_fork_child);
     serve();
     neap_real.heap = true;

@@ -52,6 +52,8 @@
     X(brk, "brk", int, (void *))                                             \
     X(sbrk, "sbrk", void *, (intptr_t))                                      \
     X(dlclose, "dlclose", int, (void *))                                     \
+    X(register_atfork, "__register_atfork", int,                             \
+      (void (*)(void), void (*)(void), void (*)(void), void *))              \
     X(exit_now, "_exit", void, (int))                                        \
     X(execve, "execve", int, (const char *, char *const *, char *const *))   \
     X(execvpe, "execvpe", int, (const char *, char *const *, char *const *)) \

@@ -62,7 +62,8 @@ static __attribute__((constructor)) void library_starts(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "allocate") == 0) {
         need(pthread_atfork(allocate, allocate, allocate) == 0, "no handlers");
     } else if (argc > 1 && strcmp(argv[1], "join") == 0) {
-        start_worker();
+        /* Before anything has allocated, as OpenBLAS does. */
         need(pthread_atfork(join_worker, start_worker, NULL) == 0, "no handlers");
+        start_worker();
     }
 }
