@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The malloc family. What is fast stands here whole: a block from the heap's word of
- * its class, a block of the caller's own back to its span. 2 loads and a store for
- * malloc besides the class; a free looks at no byte of the block.
+ * The malloc family. What is fast stands here whole: a block from the heap's stack or
+ * word of its class, a block of the caller's own back onto the stack or to its span. No
+ * byte of the block is looked at.
  */
 #include <errno.h>
 #include <stdint.h>

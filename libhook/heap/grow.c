@@ -56,7 +56,7 @@ static bool grow_by_break(uint32_t units)
     struct neap_segment *segment = top;
     uint32_t missing = units;
 
-    if (now == NEAP_OS_FAILED || neap_pool_settings.no_brk)
+    if (now == NEAP_OS_FAILED)
         return false;
     if (segment && neap_segment_end(segment) == now) {
         struct neap_span *last = neap_run_at(segment, now - NEAP_UNIT);

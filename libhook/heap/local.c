@@ -39,11 +39,6 @@ static uint32_t numbers;
 static pthread_key_t key;
 static bool has_key;
 
-struct neap_local *neap_local_mine(void)
-{
-    return mine;
-}
-
 void neap_local_tick(struct neap_local *local)
 {
     local->ticks = NEAP_TICKS;

@@ -27,9 +27,6 @@ void neap_local_look(struct neap_local *local, struct neap_span *span);
  * slow way. False: it was free already. */
 bool neap_local_free(struct neap_span *span, uint32_t index);
 
-/* Is it the calling thread's, even where blocks are checked? */
-struct neap_local *neap_local_mine(void);
-
 /* The empty spans that the caller's heap keeps go back to the pool. */
 void neap_local_trim(void);
 

@@ -58,7 +58,6 @@ extern struct neap_pool_counts neap_pool_counts;
 extern struct neap_pool_settings {
     uint32_t delay_ms;
     enum neap_heap_thp thp;
-    bool no_brk;
     int64_t keep_units;       /* of dirty ones in each pool, whatever their age; < 0: as
                                  is best */
     _Atomic size_t large_min; /* blocks from here on have a mapping; SIZE_MAX: none */
